@@ -1,0 +1,130 @@
+"""``fit`` and ``predict``: k-means from Python, in a plain process or on every rank of a torchrun job."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distkmeans.clustering import Plan, cluster
+from distkmeans.data.array import as_rows
+from distkmeans.data.shard import own_shard
+from distkmeans.errors import InputError, one_of, whole_number
+from distkmeans.init import Seeding, inits
+from distkmeans.init.given import Called, Given
+from distkmeans.metrics import metrics
+from distkmeans.model import assign, like
+from distkmeans.problem import PRECISIONS, pose
+from distkmeans.solvers.lloyd import Lloyd
+from distkmeans.world import World, join
+
+
+@dataclass(frozen=True)
+class Result:
+    """centroids: (K, D). labels: (N,) of the rows that were passed. inertia: weighted sum of squared distances.
+
+    iterations: of the best restart. converged: whether it ended before max_iter.
+    """
+
+    centroids: Any
+    labels: Any
+    inertia: float
+    iterations: int
+    converged: bool
+
+
+def fit(
+    x: Any,
+    k: int,
+    *,
+    init: Any = "plus_plus",
+    metric: str = "euclidean",
+    weights: Any = None,
+    n_init: int = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    seed: int = 0,
+    precision: str = "exact",
+    empty: str = "farthest",
+    tile_rows: int | None = None,
+    device: str | None = None,
+) -> Result:
+    """Cluster rows by Lloyd's algorithm.
+
+    x: (N, D) NumPy array, torch tensor or map-style torch dataset, of uint8, int8, float16, bfloat16, float32 or
+    float64; in a torchrun job every rank passes its own rows, together they are one data set. k: clusters.
+    init: plus_plus, random or parallel, an array (K, D), or a function (rows, k, seed) -> (K, D). metric: euclidean
+    or cosine. weights: (N,), 0 or more. n_init: seedings to try. tol: times the mean feature variance. precision:
+    exact, or fast, which skips the proofs. empty: farthest, keep or fail. device: auto (default), cpu or cuda.
+
+    Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
+    true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
+    """
+    world = _world(device, x)
+    with world.guard():
+        rows = as_rows(x)
+        vector = None if weights is None else _vector(weights)
+        seeding, solver = _seeding(init), Lloyd(max_iter, tol, empty, "auto" if tile_rows is None else tile_rows)
+        one_of("precision", precision, PRECISIONS)
+        k, n_init, seed = whole_number("k", k, 1), whole_number("n_init", n_init, 1), whole_number("seed", seed)
+    shard = own_shard(world, rows, vector)
+    _warn_of_copies(world, rows)
+    problem = pose(world, shard, metrics[metric](), precision == "exact")
+    solution = cluster(problem, Plan(k, seeding, solver, n_init, seed), lambda restart, record: None).solution
+    return Result(
+        like(solution.centroids, x), like(solution.labels, x), solution.inertia, solution.iterations, solution.converged
+    )
+
+
+def predict(x: Any, centroids: Any, metric: str = "euclidean") -> Any:
+    """The index of the truly nearest centroid of each row, lowest index on a true tie: int32 (N,).
+
+    x: (N, D) as for ``fit``; in a torchrun job each rank predicts its own rows, with nothing to agree on.
+    centroids: (K, D). Compared over the real numbers, whatever the two types. Raises InputError.
+    """
+    rows, targets = as_rows(x), as_rows(centroids, "centroids")
+    if not len(targets):
+        raise InputError("centroids: none; expected at least one")
+    if rows.shape[1] != targets.shape[1]:
+        raise InputError(f"x: {rows.shape[1]} columns, but the centroids have {targets.shape[1]}")
+    if targets.dtype not in (torch.float32, torch.float64):
+        targets = targets.to(torch.float64)
+    return like(assign(rows, targets, metrics[metric]()), x)
+
+
+def _world(device: str | None, x: Any) -> World:
+    if device is None and isinstance(x, torch.Tensor):
+        world = join(x.device.type if x.device.type in ("cpu", "cuda") else "auto")
+        world.device = x.device
+    else:
+        world = join(device or "auto")
+    atexit.register(world.close)
+    return world
+
+
+def _seeding(init: Any) -> Seeding:
+    if isinstance(init, str):
+        return inits[init]()
+    return Called(init) if callable(init) and not hasattr(init, "__array__") else Given(init)
+
+
+def _vector(weights: Any) -> Tensor:
+    return as_rows(torch.as_tensor(weights).reshape(-1, 1), "weights").reshape(-1)
+
+
+def _warn_of_copies(world: World, rows: Tensor) -> None:
+    """A world whose ranks all hold the same rows most likely meant to pass each its part."""
+    if world.size == 1 or not len(rows):
+        world.collect(None)
+        return
+    ends = torch.cat([rows[:64], rows[-64:]]).contiguous().view(torch.uint8).cpu().numpy().tobytes()
+    digests = world.collect((len(rows), hashlib.blake2b(ends).hexdigest()))
+    if len(set(digests)) == 1 and len(rows) > 1:
+        world.warn(
+            f"x: all {world.size} ranks pass the same {len(rows)} rows, which count {world.size} times; pass each rank"
+            " its own part, such as x[rank::world_size]"
+        )

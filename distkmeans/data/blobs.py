@@ -1,0 +1,93 @@
+"""data=blobs: isotropic Gaussian clusters, as scikit-learn's ``make_blobs`` has them, made row by row.
+
+Each value is a pure function of the random state and the row's number, so that every rank makes only its own rows and
+there can be any number of them. The numbers are not those that ``make_blobs`` draws; their distribution is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distkmeans.data import sources
+from distkmeans.errors import InputError
+from distkmeans.exact.random import Stream, permute
+
+
+@sources.register("blobs")
+class Blobs:
+    """float32 rows in Gaussian clusters.
+
+    n_samples: how many rows in all, divided evenly, or a list with one number per cluster. n_features: columns.
+    centers: how many clusters, or their (clusters, columns) centres. cluster_std: standard deviation, one or one per
+    cluster. center_box: the interval from which random centres are drawn. shuffle: mix the clusters' rows.
+    """
+
+    def __init__(
+        self,
+        n_samples: int | Sequence[int] = 10_000,
+        n_features: int = 2,
+        centers: int | Sequence[Sequence[float]] = 4,
+        cluster_std: float | Sequence[float] = 1.0,
+        center_box: Sequence[float] = (-10.0, 10.0),
+        shuffle: bool = True,
+        random_state: int = 0,
+    ) -> None:
+        self.random_state, self.shuffle = random_state, shuffle
+        self.centers = _centers(centers, n_features, center_box, random_state)
+        count, self.dims = self.centers.shape
+        self.ends = _sizes(n_samples, count).cumsum(0)
+        self.rows = int(self.ends[-1])
+        self.std = torch.as_tensor(cluster_std, dtype=torch.float64).expand(count)
+        if self.rows < 1 or self.dims < 1:
+            raise InputError(f"data.n_samples={n_samples}: no rows; expected at least 1 row and 1 column")
+        if (self.std < 0).any():
+            raise InputError(f"data.cluster_std={cluster_std}: negative; a standard deviation is 0 or more")
+
+    def truth(self, start: int, stop: int) -> Tensor:
+        """The cluster that each row was drawn from: int64 (stop - start,)."""
+        rows = torch.arange(start, stop)
+        if self.shuffle:
+            rows = permute(rows, self.rows, Stream(self.random_state, "blobs/order"))
+        return torch.searchsorted(self.ends, rows, right=True)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """float32 (stop - start, D)."""
+        values = torch.empty(stop - start, self.dims, dtype=torch.float32)
+        stream, columns = Stream(self.random_state, "blobs/values"), torch.arange(self.dims)
+        for first in range(start, stop, 1 << 16):
+            last = min(stop, first + (1 << 16))
+            cluster = self.truth(first, last)
+            noise = stream.normal(torch.arange(first, last)[:, None] * self.dims + columns)
+            values[first - start : last - start] = self.centers[cluster] + noise * self.std[cluster, None]
+        return values
+
+    def name(self, row: int) -> str:
+        return f"data=blobs, row {row}"
+
+
+def _centers(
+    centers: int | Sequence[Sequence[float]], dims: int, box: Sequence[float], random_state: int
+) -> Tensor:
+    if isinstance(centers, int):
+        if centers < 1 or dims < 1:
+            raise InputError(f"data.centers={centers}, data.n_features={dims}: expected at least 1 of each")
+        places = torch.arange(centers * dims).view(centers, dims)
+        return box[0] + (box[1] - box[0]) * Stream(random_state, "blobs/centers").uniform(places)
+    given = torch.as_tensor([list(center) for center in centers], dtype=torch.float64)
+    if given.ndim != 2:
+        raise InputError(f"data.centers: shape {tuple(given.shape)}; expected (clusters, columns)")
+    return given
+
+
+def _sizes(n_samples: int | Sequence[int], count: int) -> Tensor:
+    if isinstance(n_samples, int):
+        sizes = torch.full((count,), n_samples // count)
+        sizes[: n_samples % count] += 1
+        return sizes
+    sizes = torch.as_tensor(list(n_samples), dtype=torch.int64)
+    if len(sizes) != count or (sizes < 0).any():
+        raise InputError(f"data.n_samples: {len(sizes)} sizes for {count} clusters; one number of rows for each")
+    return sizes

@@ -1,0 +1,21 @@
+"""A source whose rows are all in memory: the built-in sets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class Held:
+    """rows: (N, D) as stored. truth: int64 (N,), the class of each row, where one is known."""
+
+    def __init__(self, values: Tensor, title: str, truth: Tensor | None = None) -> None:
+        self.values = values
+        self.title = title
+        self.truth = truth
+        self.rows, self.dims = values.shape
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return self.values[start:stop]
+
+    def name(self, row: int) -> str:
+        return f"data={self.title}, row {row}"

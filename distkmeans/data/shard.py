@@ -1,0 +1,157 @@
+"""The part of the rows that one rank holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from distkmeans.data import Source
+from distkmeans.errors import InputError
+from distkmeans.exact.floats import MANTISSA_BITS
+from distkmeans.world import World
+
+TILE_ELEMENTS = 1 << 20
+"""Elements of a float64 tile in the passes over the data that are not the solver's."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Contiguous rows ``start`` .. ``start + len`` of ``total``, as stored, on the rank's device.
+
+    rows: (n, D). weights: float32 (n,), float64 for float64 rows, or None where every row counts once.
+    picked: int64 (n,) global numbers, ascending, where the rows are a sample and not contiguous.
+    name: how to tell a user about a global row.
+    """
+
+    rows: Tensor
+    start: int
+    total: int
+    weights: Tensor | None
+    name: Callable[[int], str]
+    picked: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dims(self) -> int:
+        return self.rows.shape[1]
+
+    @property
+    def bits(self) -> int:
+        """Significant bits of a stored value."""
+        return MANTISSA_BITS[self.rows.dtype]
+
+    @property
+    def weight_bits(self) -> int:
+        """Significant bits of a weight."""
+        return MANTISSA_BITS[weight_type(self.rows.dtype)]
+
+    @property
+    def centroid_type(self) -> torch.dtype:
+        return torch.float64 if self.rows.dtype == torch.float64 else torch.float32
+
+    def numbers(self, tile: slice) -> Tensor:
+        """Global row numbers of a tile: int64 (n,)."""
+        if self.picked is not None:
+            return self.picked[tile]
+        return torch.arange(self.start + tile.start, self.start + tile.stop, device=self.rows.device)
+
+    def tiles(self, rows: int | None = None) -> Iterator[slice]:
+        """Slices that cover the rows, each of at most ``rows`` or about TILE_ELEMENTS elements."""
+        step = rows or max(1, TILE_ELEMENTS // max(1, self.dims))
+        return (slice(at, min(at + step, len(self))) for at in range(0, len(self), step))
+
+    def with_rows(self, rows: Tensor) -> Shard:
+        """The same rows after a transform; weights keep up with the type."""
+        weights = None if self.weights is None else self.weights.to(weight_type(rows.dtype))
+        return replace(self, rows=rows, weights=weights)
+
+    def subset(self, which: Tensor, total: int) -> Shard:
+        """The rows at these local positions (ascending), with their global numbers kept; ``total`` over all ranks."""
+        everything = self.numbers(slice(0, len(self)))
+        weights = None if self.weights is None else self.weights[which]
+        return Shard(self.rows[which], self.start, total, weights, self.name, everything[which])
+
+    def fetch(self, world: World, numbers: Tensor) -> Tensor:
+        """The rows of these global numbers (M,), on every rank: float64 (M, D). A collective."""
+        found = torch.zeros(len(numbers), self.dims, dtype=torch.float64, device=self.rows.device)
+        if self.picked is None:
+            mine = (numbers >= self.start) & (numbers < self.start + len(self))
+            local = numbers[mine] - self.start
+        else:
+            local = torch.searchsorted(self.picked, numbers).clamp(max=max(0, len(self) - 1))
+            mine = (self.picked[local] == numbers) if len(self) else torch.zeros_like(numbers, dtype=torch.bool)
+            local = local[mine]
+        found[mine] = self.rows[local].to(torch.float64)
+        return world.sum_(found)
+
+
+def weight_type(rows: torch.dtype) -> torch.dtype:
+    """Weights are float32, and float64 beside float64 rows."""
+    return torch.float64 if rows == torch.float64 else torch.float32
+
+
+def open_shard(world: World, source: Source, weights: Source | None = None) -> Shard:
+    """This rank's balanced, contiguous part of a source. Raises the same InputError on all ranks. A collective."""
+    with world.guard():
+        if source.rows < 1 or source.dims < 1:
+            raise InputError(f"{source.name(0)}: {source.rows} rows of {source.dims} columns; there is nothing to do")
+        if weights is not None and weights.rows != source.rows:
+            raise InputError(f"data.weights: {weights.rows} weights for {source.rows} rows; one for each row")
+    world.agree("the data", f"{source.rows} rows of {source.dims} columns", "give every rank the same files")
+    start = source.rows * world.rank // world.size
+    stop = source.rows * (world.rank + 1) // world.size
+    with world.guard():
+        rows = source.read(start, stop).to(world.device)
+        read = None if weights is None else weights.read(start, stop).reshape(-1).to(world.device)
+        shard = Shard(rows, start, source.rows, None, source.name)
+    return weighted(world, shard, read, (weights or source).name)
+
+
+def own_shard(world: World, rows: Tensor, weights: Tensor | None) -> Shard:
+    """Each rank's own rows as one data set, in rank order. Raises the same InputError on all ranks. A collective."""
+    rows = rows.to(world.device)
+    shapes = world.collect((len(rows), rows.shape[1], str(rows.dtype), weights is not None))
+    filled = [rank for rank, shape in enumerate(shapes) if shape[0]] or [0]
+    model = shapes[filled[0]]
+    for rank in filled:
+        if shapes[rank][1:] != model[1:]:
+            raise InputError(f"x: rank {rank} passes {_told(shapes[rank])}, rank {filled[0]} {_told(model)}")
+    counts = [shape[0] for shape in shapes]
+    if not sum(counts) or not model[1]:
+        raise InputError(f"x: {sum(counts)} rows of {model[1]} columns; there is nothing to do")
+    if not len(rows):
+        rows = rows.new_empty(0, model[1]).to(getattr(torch, model[2].removeprefix("torch.")))
+        weights = rows.new_empty(0) if model[3] else None
+    start = sum(counts[: world.rank])
+
+    def name(row: int) -> str:
+        return f"x, row {row}" if world.size == 1 else f"x of rank {world.rank}, row {row - start}"
+
+    shard = Shard(rows, start, sum(counts), None, name)
+    return weighted(world, shard, None if weights is None else weights.to(world.device), name)
+
+
+def _told(shape: tuple[int, int, str, bool]) -> str:
+    return f"{shape[1]} columns of {shape[2].removeprefix('torch.')} {'with' if shape[3] else 'without'} weights"
+
+
+def weighted(world: World, shard: Shard, weights: Tensor | None, name: Callable[[int], str]) -> Shard:
+    """The shard with its rows' weights, checked. Raises the same InputError on all ranks. A collective."""
+    if weights is None:
+        return shard
+    with world.guard():
+        if weights.shape != (len(shard),):
+            raise InputError(f"weights: shape {tuple(weights.shape)} for {len(shard)} rows; one weight for each row")
+        stored = weights.to(weight_type(shard.rows.dtype)) + 0.0
+        bad = ~(torch.isfinite(stored) & (stored >= 0))
+        if bad.any():
+            at = int(bad.nonzero()[0])
+            raise InputError(f"weights: {float(weights[at])} at {name(shard.start + at)}; expected 0 or more, finite")
+    if not world.max_((stored > 0).any().to(torch.int64)):
+        raise InputError("weights: all are 0; at least one row needs a weight above 0")
+    return replace(shard, weights=stored)

@@ -1,0 +1,173 @@
+"""Sums as integers: exact, so that order, sharding, tiles and atomics cannot change them.
+
+A column of numbers lies on a grid: every value is a multiple of 2**low and smaller than 2**top. It is cut into
+``limbs`` of ``width`` bits, each an int64. The width leaves room for ``count`` additions, so that a limb's sum never
+overflows, and integer addition is associative. Sums, means and totals are formed from those integers and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distkmeans.exact import floats
+
+ACCUMULATOR_BITS = 61
+"""|sum of a limb| stays below 2**61; one bit is left for a product's rounding error, added limb by limb."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the values of C columns are cut: value = sum over l of limb_l * 2**(top - (l + 1) * width).
+
+    top: int64 (C,), with |value| < 2**top. width: bits of a limb. limbs: how many.
+    """
+
+    top: Tensor
+    width: int
+    limbs: int
+
+    @staticmethod
+    def spanning(top: Tensor, low: Tensor, count: int) -> Grid:
+        """The grid of ``count`` values per column that are below 2**top and multiples of 2**low (int64, (C,))."""
+        width = ACCUMULATOR_BITS - max(count, 2).bit_length()
+        span = int((top - low).clamp(min=1).max()) if top.numel() else 1
+        return Grid(top, width, -(-span // width))
+
+    def unit(self) -> Tensor:
+        """int64 (C,): the exponent of the last limb's unit."""
+        return self.top - self.limbs * self.width
+
+    def to(self, device: torch.device) -> Grid:
+        return Grid(self.top.to(device), self.width, self.limbs)
+
+    def split(self, values: Tensor, exponents: Tensor | int = 0) -> Tensor:
+        """values * 2**exponents, float64 (..., C), as int64 limbs (..., limbs, C); exact for values on the grid."""
+        limbs = []
+        for index in range(self.limbs):
+            place = self.top - (index + 1) * self.width
+            limb = floats.scale(values, exponents - place).trunc_()
+            if index + 1 < self.limbs:
+                values = values - floats.scale(limb, place - exponents)
+            limbs.append(limb.to(torch.int64))
+        return torch.stack(limbs, dim=-2)
+
+    def split_product(self, *factors: tuple[Tensor, int]) -> Tensor:
+        """The exact product of float64 factors, each with its number of significant bits, as limbs (..., limbs, C).
+
+        Products that fit 53 bits are formed directly (such factors are float32 or narrower, so that nothing leaves
+        the range of float64); wider ones from mantissas and exponents, split without error (TwoProduct).
+        """
+        if sum(bits for _, bits in factors) <= 53:
+            return self.split(math.prod((value for value, _ in factors[1:]), start=factors[0][0]))
+        terms, exponents = [torch.ones((), dtype=torch.float64, device=self.top.device)], 0
+        for value, _ in factors:
+            mantissa, e = torch.frexp(value)
+            terms = [part for term in terms for part in floats.two_product(term, mantissa)]
+            exponents = exponents + e.to(torch.int64)
+        total = self.split(*torch.broadcast_tensors(terms[0], exponents))
+        for term in terms[1:]:
+            total += self.split(*torch.broadcast_tensors(term, exponents))
+        return total
+
+    def integers(self, limbs: Tensor) -> np.ndarray:
+        """limbs (..., limbs, C) as Python integers in units of 2**unit(): object array (..., C)."""
+        whole = limbs.cpu().numpy().astype(object)
+        value = whole[..., 0, :]
+        for index in range(1, self.limbs):
+            value = value * (1 << self.width) + whole[..., index, :]
+        return value
+
+    def double_double(self, limbs: Tensor, shift: Tensor | int) -> tuple[floats.DoubleDouble, Tensor]:
+        """Limb sums (..., limbs, C) times 2**-shift as a double-double (..., C), and the sum of the |terms|.
+
+        Error at most 2**-98 of that sum plus 2**-900, for shifts not far below the top.
+        """
+        zero = torch.zeros_like(limbs[..., 0, :], dtype=torch.float64)
+        value, size = (zero, zero), zero
+        for index in range(self.limbs):
+            place = self.top - (index + 1) * self.width - shift
+            low = limbs[..., index, :] & 0x7FFFFFFF
+            for part in (limbs[..., index, :] - low, low):
+                term = floats.scale(part.to(torch.float64), place)
+                value = floats.add(value, (term, zero))
+                size = size + term.abs()
+        return value, size
+
+
+def means(sums: Tensor, grid: Grid, dtype: torch.dtype) -> Tensor:
+    """Correctly rounded means (K, C - 1) from limb sums (K, limbs, C) whose last column is the weight.
+
+    Round to nearest, ties to even, from the exact rational number. A cluster of weight 0 gives NaN. Tried in float64
+    with an error bound (for float32 means), then in double-double, and decided in rational arithmetic where a
+    rounding boundary lies within the bound.
+    """
+    if dtype == torch.float32:
+        result, is_open = _means_float64(sums, grid)
+    else:
+        result = torch.full((sums.shape[0], sums.shape[2] - 1), math.nan, dtype=dtype, device=sums.device)
+        is_open = ~(sums[:, :, -1:] == 0).all(dim=1).expand_as(result)
+    if is_open.any():
+        cluster, column = is_open.nonzero(as_tuple=True)
+        sum_grid = Grid(grid.top[column], grid.width, grid.limbs)
+        weight_grid = Grid(grid.top[-1:].expand(len(column)), grid.width, grid.limbs)
+        sums_m, weights_m = sums[cluster, :, column].t(), sums[cluster, :, -1].t()
+        result[cluster, column] = _quotients((sums_m, sum_grid), (weights_m, weight_grid), dtype)
+    return result
+
+
+def _means_float64(sums: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """float32 means, and where they are not proved. A sum of L terms errs by (L + 1) 2**-53 of the sum of |terms|."""
+    total = size = torch.zeros_like(sums[:, 0], dtype=torch.float64)
+    for index in range(grid.limbs):
+        term = floats.scale(sums[:, index].to(torch.float64), grid.top - (index + 1) * grid.width)
+        total = total + term
+        size = size + term.abs()
+    weight = total[:, -1:]
+    quotient = total[:, :-1] / weight
+    error = size[:, :-1] / weight * ((2 * grid.limbs + 8) * 2.0**-53)
+    low, high = (quotient - error).to(torch.float32), (quotient + error).to(torch.float32)
+    is_open = ((low != high) | ~torch.isfinite(quotient)) & (weight > 0)
+    return quotient.to(torch.float32) + 0.0, is_open
+
+
+def _quotients(numerator: tuple[Tensor, Grid], denominator: tuple[Tensor, Grid], dtype: torch.dtype) -> Tensor:
+    """Correctly rounded (M,) quotients of limb sums (limbs, M): by double-double, else by rationals."""
+    (sums, sum_grid), (weights, weight_grid) = numerator, denominator
+    total, size = sum_grid.double_double(sums, sum_grid.top)
+    weight, _ = weight_grid.double_double(weights, weight_grid.top)
+    quotient = floats.divide(total, weight)
+    error = (size * 2.0**-96 + 2.0**-900) / weight[0]
+    shift = sum_grid.top - weight_grid.top
+    low = floats.scale(quotient[0] + (quotient[1] - error), shift).to(dtype)
+    high = floats.scale(quotient[0] + (quotient[1] + error), shift).to(dtype)
+    tiny = torch.finfo(dtype).tiny * 4  # below it the scaling above rounds a second time
+    unsure = ((low != high) | ~torch.isfinite(low) | (low.abs() < tiny)).nonzero().flatten().cpu()
+    if len(unsure):
+        low = low.cpu()
+        tops = sum_grid.integers(sums)[unsure.numpy()], weight_grid.integers(weights)[unsure.numpy()]
+        units = (sum_grid.unit() - weight_grid.unit()).tolist()
+        for index, top, bottom in zip(unsure.tolist(), *tops, strict=True):
+            low[index] = round_fraction(Fraction(top, bottom) * Fraction(2) ** units[index], dtype)
+    return low.to(sums.device) + 0.0
+
+
+def round_fraction(value: Fraction, dtype: torch.dtype) -> float:
+    """The float64 or float32 number nearest to a rational one, ties to even."""
+    near = value.numerator / value.denominator
+    if dtype == torch.float64:
+        return near
+    guess = np.float32(near)
+    around = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+    return float(min(around, key=lambda c: (abs(Fraction(float(c)) - value), int(c.view(np.int32)) & 1)))
+
+
+def exact_sum(values: np.ndarray, exponents: np.ndarray) -> Fraction:
+    """Sum of Python integers (object array) times 2**exponents, as a rational number."""
+    least = int(min(exponents.min(), 0)) if exponents.size else 0
+    return Fraction(sum(int(v) << (int(e) - least) for v, e in zip(values, exponents, strict=True))) * Fraction(2) ** least

@@ -1,0 +1,59 @@
+"""Seeding: the first centroids. The same rows are picked at any world size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError, whole_number
+from distkmeans.exact.random import Stream
+from distkmeans.init.smallest import smallest
+from distkmeans.problem import Problem
+from distkmeans.registry import Registry
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """centroids: (K, D), in the problem's type, alike on all ranks. rows: their global numbers, if they are rows."""
+
+    centroids: Tensor
+    rows: list[int] | None = None
+
+
+class Seeding(Protocol):
+    """Picks k centroids for a problem. ``draws`` says whether another seed would give other ones. A collective."""
+
+    draws: bool
+
+    def __call__(self, problem: Problem, k: int, seed: int) -> Seeds: ...
+
+
+inits: Registry[Callable[..., Seeding]] = Registry("init", "distkmeans.init")
+
+
+def seeds_of(problem: Problem, numbers: Tensor) -> Seeds:
+    """The rows of these global numbers (K,) as centroids. A collective."""
+    values = problem.shard.fetch(problem.world, numbers)
+    return Seeds(problem.centroids(values), numbers.tolist())
+
+
+def sample_size(sample: int | None) -> int | None:
+    """The option ``init.sample``, checked."""
+    return None if sample is None else whole_number("init.sample", sample, 1)
+
+
+def sampled(problem: Problem, sample: int | None, k: int, seed: int) -> Problem:
+    """The problem itself, or that of ``sample`` of its rows, chosen by their numbers alone. A collective."""
+    if sample is None or sample >= problem.shard.total:
+        return problem
+    if sample < k:
+        raise InputError(f"init.sample={sample}: fewer rows than k={k}; use at least k, better 50 times k")
+    shard = problem.shard
+    numbers = shard.numbers(slice(0, len(shard)))
+    chosen = smallest(problem.world, Stream(seed, "init/sample").keys(numbers), numbers, sample)
+    here = torch.isin(numbers, chosen, assume_unique=True).nonzero().flatten()
+    return problem.subset(here, sample)

@@ -1,0 +1,50 @@
+"""init=random: k distinct rows, drawn in proportion to the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError
+from distkmeans.exact.random import Stream
+from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
+from distkmeans.init.smallest import smallest
+from distkmeans.problem import Problem
+
+NEVER = (1 << 63) - 1
+
+
+@inits.register("random")
+class Random:
+    """sample: seed from so many rows, drawn at random; None for all."""
+
+    draws = True
+
+    def __init__(self, sample: int | None = None) -> None:
+        self.sample = sample_size(sample)
+
+    def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
+        numbers = draw_rows(sampled(problem, self.sample, k, seed), k, Stream(seed, "init/random"))
+        return seeds_of(problem, numbers)
+
+
+def draw_rows(problem: Problem, count: int, stream: Stream, without: Tensor | None = None) -> Tensor:
+    """``count`` distinct global row numbers, in proportion to the weights, none of ``without``. A collective.
+
+    With weights the keys are exponential variables over the weight (Efraimidis and Spirakis 2006); their bit patterns
+    sort as the numbers do.
+    """
+    shard = problem.shard
+    numbers = shard.numbers(slice(0, len(shard)))
+    if shard.weights is None:
+        keys = stream.keys(numbers) >> 1
+    else:
+        keys = (stream.exponential(numbers) / shard.weights.to(torch.float64)).view(torch.int64)
+        keys = torch.where(shard.weights > 0, keys, NEVER)
+    if without is not None:
+        keys = keys.masked_fill(torch.isin(numbers, without), NEVER)
+    eligible = keys < NEVER
+    found = smallest(problem.world, keys[eligible], numbers[eligible], count)
+    if len(found) < count:
+        raise InputError(f"k={count}: only {len(found)} rows have a weight above 0; choose a smaller k")
+    return found

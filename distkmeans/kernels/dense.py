@@ -1,0 +1,220 @@
+"""The dense kernel in plain torch: tiles of rows, one matrix product, an error bound, and exact arithmetic for the rest.
+
+The nearest centroid has the largest score  s_k = X.C_k - |C_k|^2 / 2  of the shifted and scaled row and centroids
+X = 2**e x - m, C_k = 2**e c_k - m. A pass computes scores in float32 (or float64) and proves most labels:
+
+    |computed s_k - s_k| <= (D + 10) u / (1 - (D + 10) u) * (|X| max|C| + max|C|^2 / 2) + underflow     for every k
+
+The D + 1 products and sums of the matrix product and its bias, in whatever order, account for (D + 1) u, the rounding
+of X, of C and of |C|^2 / 2 for three more, the threshold's own arithmetic for the rest (u = 2**-24 or 2**-53; Higham,
+Accuracy and Stability of Numerical Algorithms, section 3.1). Flushed denormals lose at most 2**-126 times the largest
+operand per product. So only centroids whose score lies within twice the bound of the best can be nearest: mostly one.
+Rows with more go through a float64 pass, and what that leaves open to ``exact.arbiter``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distkmeans.exact import arbiter, floats
+
+BLOCK = 32
+"""Columns whose maximum is taken together: a maximum is four times cheaper than an argmax."""
+SMALL_K = 64
+"""Up to here the winning column is found among all of them at once."""
+NEVER = -(2.0**126)
+"""Score of a centroid that cannot win: padding, or the bit-equal copy of an earlier one."""
+PAIRS = 1 << 20
+"""(row, candidate) pairs that go to the arbiter at a time."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the fast pass sees rows and centroids from: 2**exponent * value - shift, shift float64 (D,)."""
+
+    exponent: int
+    shift: Tensor
+
+    @staticmethod
+    def around(centroids: Tensor, largest: float) -> Frame:
+        """Centred on the centroids' mean; values up to ``largest`` come to lie where squares cannot overflow."""
+        e = int(floats.exponent(torch.tensor(max(largest, 0.0), dtype=torch.float64)))
+        by = 0 if -20 <= e <= 40 or e == floats.ZERO_EXPONENT else -e
+        shift = floats.scale(centroids.to(torch.float64), by).mean(0)
+        return Frame(by, shift.to(torch.float32).to(torch.float64))
+
+    def place(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """(n, D) values seen from the frame, each rounded once to ``dtype`` from a difference rounded once."""
+        if self.exponent or values.dtype == torch.float64 or dtype == torch.float64:
+            return (floats.scale(values.to(torch.float64), self.exponent) - self.shift).to(dtype)
+        return values.to(torch.float32).sub(self.shift.to(torch.float32))
+
+
+@dataclass(frozen=True)
+class Target:
+    """The centroids as one pass sees them: ``columns`` (D, K padded), ``bias`` (K padded), and the bound's parts."""
+
+    columns: Tensor
+    bias: Tensor
+    slope: float
+    floor: float
+
+    @staticmethod
+    def of(centroids: Tensor, frame: Frame, dtype: torch.dtype) -> Target:
+        placed = frame.place(centroids, torch.float64)
+        half_square = 0.5 * (placed * placed).sum(1)
+        half_square[repeated(centroids)] = -NEVER
+        count, dims = centroids.shape
+        padding = 0 if count <= SMALL_K else -count % BLOCK
+        columns = torch.nn.functional.pad(placed.to(dtype), (0, 0, 0, padding)).t().contiguous()
+        bias = torch.nn.functional.pad(-half_square.to(dtype), (0, padding), value=NEVER)
+        largest = float((placed * placed).sum(1).max()) ** 0.5 * (1 + 1e-6)
+        unit = (dims + 10) * (torch.finfo(dtype).eps / 2)
+        unit = unit / (1 - unit) if unit < 0.5 else float("inf")
+        underflow = dims * 2.0**-80
+        return Target(columns, bias, 2 * unit * largest, 2 * (unit * largest**2 / 2 + underflow))
+
+    def margin(self, norms: Tensor) -> Tensor:
+        """Twice the bound on the scores of rows with these norms (n,), rounded up."""
+        return norms * (self.slope * (1 + 1e-6)) + self.floor * (1 + 1e-6)
+
+
+def repeated(centroids: Tensor) -> Tensor:
+    """Which centroids equal one of lower index: bool (K,). Candidates are found by a hash, then compared."""
+    _, group = torch.unique(row_hash(centroids), return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
+    index = torch.arange(len(group), device=group.device)
+    first = first.scatter_reduce(0, group, index, "amin")[group]
+    return (first < index) & (centroids == centroids[first]).all(1)
+
+
+def row_hash(values: Tensor) -> Tensor:
+    """int64 (K,): a hash of each row's values (K, D), alike for rows that are equal."""
+    bits = (values.to(torch.float64) + 0.0).view(torch.int64)
+    place = torch.arange(1, values.shape[1] + 1, device=values.device)
+    mixed = (bits ^ (bits >> 29)) * (place * 0x2545F4914F6CDD1D | 1)
+    return (mixed ^ (mixed >> 32)).sum(1)
+
+
+class Dense:
+    """Assign rows by matrix products. Works on any device that torch has; ``exact=False`` skips the proofs."""
+
+    name = "torch-dense"
+
+    def __init__(self, rows: Tensor, centroids: Tensor, tile_rows: int | None, exact: bool) -> None:
+        self.rows = rows
+        self.exact = exact
+        self.tile_rows = tile_rows or automatic_tile(centroids.shape[0])
+        self.frame = Frame.around(centroids, max(_largest(rows), _largest(centroids)))
+        self.norms = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
+        for tile in self._tiles(len(rows)):
+            placed = self.frame.place(rows[tile], torch.float32)
+            self.norms[tile] = torch.linalg.vector_norm(placed, dim=1)
+        # the norm's own rounding, and denormals that it may have lost
+        self.norms.mul_(1 + (rows.shape[1] + 8) * 2.0**-24).add_(rows.shape[1] * 2.0**-60)
+
+    def assign(self, centroids: Tensor, labels: Tensor) -> int:
+        """Write the nearest centroid of each row into ``labels``; the number of rows the first pass left open."""
+        undecided = self._pass(centroids, labels, torch.float32, None)
+        if not self.exact or not len(undecided):
+            return 0
+        rest = self._pass(centroids, labels, torch.float64, undecided)
+        if len(rest):
+            self._arbitrate(centroids, labels, rest)
+        return len(undecided)
+
+    def _pass(self, centroids: Tensor, labels: Tensor, dtype: torch.dtype, which: Tensor | None) -> Tensor:
+        """Label all rows, or those numbered ``which``; the numbers of the rows that remain open."""
+        target = Target.of(centroids, self.frame, dtype)
+        count = len(self.rows) if which is None else len(which)
+        undecided = torch.empty(count, dtype=torch.bool, device=self.rows.device)
+        with exact_products():
+            buffer = self._buffer(count, target)
+            for tile in self._tiles(count):
+                index = tile if which is None else which[tile]
+                column, undecided[tile] = _pick(*self._scores(index, target, buffer))
+                labels[index] = column.to(labels.dtype)
+        open_rows = undecided.nonzero().flatten()
+        return open_rows if which is None else which[open_rows]
+
+    def _scores(self, index: slice | Tensor, target: Target, buffer: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (n, K padded) of a tile, and how far (n,) below the best the score of the nearest can lie."""
+        placed = self.frame.place(self.rows[index], target.columns.dtype)
+        scores = torch.addmm(target.bias, placed, target.columns, out=buffer[: len(placed)])
+        return scores, target.margin(self.norms[index].to(scores.dtype))
+
+    def _arbitrate(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+        """Decide the rows numbered ``which`` among the candidates that the float64 pass leaves."""
+        target = Target.of(centroids, self.frame, torch.float64)
+        exact_centroids = centroids.to(torch.float64)
+        for rows in which.split(max(1, min(self.tile_rows, PAIRS // len(target.bias)))):
+            with exact_products():
+                scores, margin = self._scores(rows, target, self._buffer(len(rows), target))
+            candidates = scores >= (scores.amax(1) - margin)[:, None]
+            candidates &= target.bias > NEVER
+            row, candidate = candidates.nonzero(as_tuple=True)
+            labels[rows] = arbiter.nearest(self.rows[rows].to(torch.float64), exact_centroids, row, candidate).to(
+                labels.dtype
+            )
+
+    def _tiles(self, count: int) -> Iterator[slice]:
+        return (slice(start, min(start + self.tile_rows, count)) for start in range(0, count, self.tile_rows))
+
+    def _buffer(self, count: int, target: Target) -> Tensor:
+        return target.columns.new_empty(min(self.tile_rows, max(count, 1)), len(target.bias))
+
+
+def _pick(scores: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """The best column (n,) of the scores, which it overwrites, and whether another lies within the margin.
+
+    Column numbers are read by a product with (1, 0 1 2 ...): where one column alone passes the threshold, the product
+    is exactly its number, and where several do, the row is open anyway.
+    """
+    if scores.shape[1] <= SMALL_K:
+        column, passing = _count_passing(scores, scores.amax(1) - margin)
+        return column.clamp_(max=scores.shape[1] - 1), passing != 1
+    blocks = scores.view(len(scores), -1, BLOCK)
+    maxima = blocks.amax(2)
+    threshold = maxima.amax(1) - margin
+    block, passing_blocks = _count_passing(maxima, threshold)
+    block = block.clamp_(max=blocks.shape[1] - 1).to(torch.int64)
+    inside = blocks[torch.arange(len(blocks), device=blocks.device), block]
+    column, passing = _count_passing(inside, threshold)
+    return block * BLOCK + column.to(torch.int64).clamp_(max=BLOCK - 1), (passing_blocks != 1) | (passing != 1)
+
+
+def _count_passing(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the numbers of the columns that reach the threshold, and how many they are: float (n,) each."""
+    passing = scores.ge_(threshold[:, None])
+    places = torch.arange(scores.shape[1], dtype=scores.dtype, device=scores.device)
+    both = passing @ torch.stack([places, torch.ones_like(places)], dim=1)
+    return both[:, 0], both[:, 1]
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products in full float32: the bound does not hold for TF32 or bfloat16 operands."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def automatic_tile(clusters: int) -> int:
+    """Rows per tile: the scores of a tile stay near the cores' caches, and at most 128 MiB."""
+    return max(1, min(max(4096, min(32768, 2**19 // clusters)), 2**25 // clusters))
+
+
+def _largest(values: Tensor) -> float:
+    """Largest absolute value of a tensor of any admitted type, 0 for an empty one."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(values)
+    return max(abs(float(low)), abs(float(high)))

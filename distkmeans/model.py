@@ -1,0 +1,75 @@
+"""A fitted model: what a run leaves behind, ready to be applied to new rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distkmeans.data.array import as_rows
+from distkmeans.errors import InputError
+from distkmeans.kernels import choose
+from distkmeans.metrics import Metric, metrics
+from distkmeans.report.run_dir import read_config, read_transform
+from distkmeans.transforms import Transform, transforms
+
+
+@dataclass(frozen=True)
+class Model:
+    """centroids: (K, D), in the space that the solver saw: after the transform."""
+
+    centroids: Tensor
+    transformed: Transform
+    metric: Metric
+
+    def transform(self, x: Any) -> Any:
+        """Rows (N, D) as stored, as the solver would see them: float32, or float64 for float64 rows."""
+        rows = self.transformed(self._rows(x))
+        return like(self.metric.prepare(rows), x)
+
+    def predict(self, x: Any) -> Any:
+        """The label of each row (N, D) as stored: the index of the truly nearest centroid, int32 (N,)."""
+        return like(assign(self.transformed(self._rows(x)), self.centroids, self.metric), x)
+
+    def _rows(self, x: Any) -> Tensor:
+        rows = as_rows(x)
+        expected = self.transformed.tensors().get("mean", self.centroids[0])
+        if rows.shape[1] != len(expected):
+            raise InputError(f"x: {rows.shape[1]} columns; the model was fitted on {len(expected)}")
+        return rows
+
+
+def assign(rows: Tensor, centroids: Tensor, metric: Metric) -> Tensor:
+    """Labels (N,) of rows (N, D): the true argmin, lowest index on a tie. Raises InputError for NaN and Inf."""
+    for what, values in (("x", rows), ("centroids", centroids)):
+        bad = ~torch.isfinite(values).all(1)
+        if bad.any():
+            raise InputError(f"{what}: NaN or Inf in row {int(bad.nonzero()[0])}")
+        refused, why = metric.refuse(values)
+        if refused.any():
+            raise InputError(f"{what}: row {int(refused.nonzero()[0])}: {why}")
+    labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
+    centroids = centroids.to(rows.device)
+    choose(metric.prepare(rows), centroids).assign(centroids, labels)
+    return labels
+
+
+def like(result: Tensor, given: Any) -> Any:
+    """A tensor for who gave a tensor, on its device; else a NumPy array."""
+    return result.to(given.device) if isinstance(given, torch.Tensor) else result.cpu().numpy()
+
+
+def load(run_dir: str | os.PathLike[str]) -> Model:
+    """The model of a finished run. Raises InputError, naming the file, where there is none."""
+    from safetensors.torch import load_file
+
+    path = os.path.join(run_dir, "centroids.safetensors")
+    if not os.path.isfile(path):
+        raise InputError(f"{run_dir}: holds no centroids.safetensors; expected the directory of a finished run")
+    config = read_config(run_dir)
+    transform = transforms[config["transform"]["name"]]()
+    transform.restore(read_transform(run_dir))
+    return Model(load_file(path)["centroids"], transform, metrics[config["metric"]["name"]]())

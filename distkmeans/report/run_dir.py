@@ -1,0 +1,161 @@
+"""The directory of a run: who may have it, and the files in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError
+from distkmeans.world import World, is_restart, launch_id
+
+OWN_FILES = ("config.yaml", "centroids.safetensors", "centroids.npy", "transform.safetensors", "metrics.jsonl")
+OWN_FILES += ("summary.json", "log.txt")
+OWN_FOLDERS = ("labels", "labels.part", "plots")
+SIGNS = ("config.yaml", "summary.json")
+"""Files by which a directory is known to hold a run, finished or not."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A claimed directory. Rank 0 writes, but for the labels, of which every rank writes its own."""
+
+    world: World
+    path: Path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole or not at all (rank 0)."""
+        if self.world.rank == 0:
+            aside = self.path / f"{name}.part"
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(self.path / name)
+
+    def append(self, name: str, line: str) -> None:
+        """Add a line to a file (rank 0)."""
+        if self.world.rank == 0:
+            with open(self.path / name, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def write_model(self, centroids: Tensor, transform: dict[str, Tensor]) -> None:
+        """centroids.safetensors, centroids.npy and transform.safetensors (rank 0)."""
+        from safetensors.torch import save_file
+
+        if self.world.rank == 0:
+            stored = centroids.cpu().contiguous()
+            save_file({"centroids": stored}, self.path / "centroids.safetensors")
+            np.save(self.path / "centroids.npy", stored.numpy())
+            save_file({name: t.cpu().contiguous() for name, t in transform.items()}, self.path / "transform.safetensors")
+
+    def write_labels(self, labels: Tensor, ids: np.ndarray | None) -> None:
+        """labels/part-00000-of-00008.npy, one part per rank, or parquet with ids; renamed as a whole. A collective."""
+        world, aside = self.world, self.path / "labels.part"
+        with world.guard():
+            aside.mkdir(exist_ok=True)
+            part = aside / f"part-{world.rank:05d}-of-{world.size:05d}"
+            if ids is None:
+                np.save(part.with_suffix(".npy"), labels.cpu().numpy())
+            else:
+                _write_parquet(part.with_suffix(".parquet"), labels.cpu().numpy(), ids)
+        with world.guard():
+            if world.rank == 0:
+                aside.replace(self.path / "labels")
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """summary.json, last of all: a run that has one is finished (rank 0)."""
+        self.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def claim(world: World, path: str | None, name: str, overwrite: bool) -> RunDir:
+    """The directory ``path``, or a new one under ``runs`` that bears ``name`` and the launch's id. A collective.
+
+    Raises InputError on all ranks for one that holds a run, unless ``overwrite``, or cannot be written to.
+    """
+    chosen = Path()
+    with world.guard():
+        if world.rank == 0:
+            try:
+                chosen = _take(Path(path), overwrite) if path else _make_new(name)
+                (chosen / "plots").mkdir(exist_ok=True)
+            except OSError as error:
+                raise InputError(f"run.dir={error.filename or path}: {error.strerror}; choose another") from error
+    return RunDir(world, Path(world.share(str(chosen))))
+
+
+def _take(path: Path, overwrite: bool) -> Path:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run.dir={path}: a file, not a directory; choose another")
+    if any((path / sign).exists() for sign in SIGNS):
+        if not overwrite:
+            raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
+        _clear(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _clear(path: Path) -> None:
+    """Remove what a run wrote, and nothing else."""
+    for file in OWN_FILES:
+        (path / file).unlink(missing_ok=True)
+    for folder in OWN_FOLDERS:
+        if (path / folder).is_dir():
+            shutil.rmtree(path / folder)
+
+
+def _make_new(name: str) -> Path:
+    """runs/<name>-<launch>, made by this call alone; a launch that starts again takes its unfinished one back."""
+    launch = launch_id()
+    names = [f"{name}-{launch}"] if launch else []
+    for candidate in names:
+        path = Path("runs") / candidate
+        if is_restart() and path.is_dir() and not (path / "summary.json").exists():
+            _clear(path)
+            return path
+    Path("runs").mkdir(exist_ok=True)
+    for path in _candidates(name, launch):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(name: str, launch: str | None) -> Iterator[Path]:
+    if launch:
+        yield Path("runs") / f"{name}-{launch}"
+    count = 1
+    while True:
+        yield Path("runs") / (f"{name}-{launch}-{count}" if launch else f"{name}-{count}")
+        count += 1
+
+
+def _write_parquet(path: Path, labels: np.ndarray, ids: np.ndarray) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("data.ids: needs pyarrow; pip install 'distkmeans[parquet]'") from error
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "label": labels}), path)
+
+
+def read_transform(run_dir: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a run's fitted transform."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = load_file(Path(run_dir) / "transform.safetensors")
+    return tensors
+
+
+def read_config(run_dir: str | os.PathLike[str]) -> Any:
+    """The resolved configuration of a run, as nested dicts."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(Path(run_dir) / "config.yaml"))

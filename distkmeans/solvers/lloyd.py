@@ -1,0 +1,172 @@
+"""solver=lloyd: Lloyd's algorithm (1982). An iteration is a map over the rows and one all-reduce of integers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError, WorldError, one_of, whole_number
+from distkmeans.exact import floats
+from distkmeans.kernels import Kernel, choose
+from distkmeans.kernels.dense import row_hash
+from distkmeans.problem import Problem
+from distkmeans.solvers import Record, Solution, solvers
+from distkmeans.solvers.empty import relocate
+from distkmeans.stats import ClusterSums, inertia, safe_exponent, tally, to_float
+
+POLICIES = ("farthest", "keep", "fail")
+
+
+@dataclass
+class State:
+    """All that the next iteration depends on: (K, D) centroids, (n,) labels, and the sums of the labelled rows.
+
+    Before the first iteration no row has a label (-1). shift: the last one, at the problem's safe scale.
+    """
+
+    centroids: Tensor
+    labels: Tensor
+    sums: ClusterSums
+    iteration: int = 0
+    shift: float = math.inf
+    settled: bool = False
+    converged: bool = False
+
+
+@solvers.register("lloyd")
+class Lloyd:
+    """max_iter: iterations at most. tol: ends when the squared shift is at most tol * mean feature variance.
+
+    empty: what a cluster without rows does: ``farthest`` takes the row farthest from its centroid, ``keep`` keeps its
+    centroid, ``fail`` ends the run. tile_rows: rows per tile, or auto.
+    """
+
+    def __init__(
+        self, max_iter: int = 300, tol: float = 1e-4, empty: str = "farthest", tile_rows: int | str = "auto"
+    ) -> None:
+        if isinstance(tol, str) or not 0 <= tol < math.inf:
+            raise InputError(f"solver.tol={tol}: expected 0 or more (times the mean feature variance)")
+        one_of("solver.empty", empty, POLICIES)
+        self.max_iter, self.tol, self.empty = whole_number("solver.max_iter", max_iter, 1), tol, empty
+        self.tile_rows = None if tile_rows == "auto" else whole_number("solver.tile_rows", tile_rows, 1)
+
+    def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
+        with problem.world.guard():
+            kernel = choose(problem.shard.rows, centroids, self.tile_rows, problem.exact)
+        limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent))
+        state = start(problem, centroids)
+        while not state.converged and state.iteration < self.max_iter:
+            record = self.step(problem, kernel, state)
+            state.converged = state.settled or state.shift <= limit
+            on_record(record)
+        return finish(problem, kernel, state)
+
+    def step(self, problem: Problem, kernel: Kernel, state: State) -> Record:
+        """One iteration: assign, add up, move the centroids."""
+        begin = time.perf_counter()
+        moved, undecided = update(problem, kernel, state)
+        cost = inertia_of(problem, state)
+        centres, empty = self.centres(problem, state)
+        by = safe_exponent(problem.columns.exponent)
+        step = floats.scale(centres.double(), by) - floats.scale(state.centroids.double(), by)
+        state.shift = float(floats.sum_columns((step * step).view(1, -1)))
+        state.settled = not moved and bool((centres == state.centroids).all())
+        state.centroids = centres
+        state.iteration += 1
+        share, seconds = undecided / problem.shard.total, time.perf_counter() - begin
+        return Record(state.iteration, cost, moved, unscaled(state.shift, by), share, empty, seconds)
+
+    def centres(self, problem: Problem, state: State) -> tuple[Tensor, int]:
+        """New centroids from the sums, and how many clusters had no rows for one."""
+        centres = problem.metric.centres(state.sums.limbs, problem.grid, state.centroids.dtype)
+        empty = torch.isnan(centres[:, 0]).nonzero().flatten()
+        if len(empty) and self.empty == "fail":
+            raise InputError(
+                f"solver.empty=fail: cluster {int(empty[0])} has no rows in iteration {state.iteration + 1};"
+                " use a smaller k, another seed or solver.empty=farthest"
+            )
+        if len(empty) and self.empty == "farthest" and relocate(
+            problem, state.centroids, state.labels, state.sums, empty
+        ):
+            centres = problem.metric.centres(state.sums.limbs, problem.grid, state.centroids.dtype)
+        return torch.where(torch.isnan(centres), state.centroids, centres), len(empty)
+
+
+def start(problem: Problem, centroids: Tensor) -> State:
+    """The state before the first iteration."""
+    labels = torch.full((len(problem.shard),), -1, dtype=label_type(len(centroids)), device=centroids.device)
+    return State(centroids, labels, ClusterSums.empty(problem.grid, len(centroids)))
+
+
+def label_type(clusters: int) -> torch.dtype:
+    """int32, or int64 where K needs it."""
+    return torch.int32 if clusters <= 2**31 else torch.int64
+
+
+def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
+    """Assign the rows to the centroids and bring the sums up to date; rows moved, and rows judged, over all ranks.
+
+    The one all-reduce carries the change of the sums, the counters, a flag per failure and a checksum of the
+    centroids per rank: ranks that differ stop here.
+    """
+    world, clusters = problem.world, len(state.centroids)
+    size = state.sums.limbs.numel()
+    packet = torch.zeros(size + clusters + 3 + world.size, dtype=torch.int64, device=world.device)
+    change = ClusterSums(problem.grid, packet[:size].view_as(state.sums.limbs), packet[size : size + clusters])
+    counters, checksums = packet[size + clusters :][:3], packet[size + clusters + 3 :]
+    failure = None
+    try:
+        labels = torch.empty_like(state.labels)
+        counters[1] = kernel.assign(state.centroids, labels)
+        counters[0] = tally(problem.shard, state.labels if state.iteration else None, labels, change)
+        checksums[world.rank] = row_hash(state.centroids.view(1, -1))[0]
+        state.labels = labels
+    except Exception as error:
+        failure = error
+        packet.zero_()
+        counters[2] = 1
+    moved, undecided, failed = world.sum_(packet)[size + clusters :][:3].tolist()
+    if failed:
+        world.raise_together(failure)
+    if len(set(checksums.tolist())) > 1:
+        raise WorldError(_differing(checksums.tolist(), state.iteration))
+    state.sums.add(change)
+    return moved, undecided
+
+
+def _differing(checksums: list[int], iteration: int) -> str:
+    common = max(checksums, key=checksums.count)
+    ranks = ", ".join(str(rank) for rank, checksum in enumerate(checksums) if checksum != common)
+    return (
+        f"the centroids differ between ranks after iteration {iteration}: rank {ranks} from the others;"
+        " a faulty machine, or ranks that run different versions"
+    )
+
+
+def mean_variance(problem: Problem, exponent: int) -> float:
+    """The mean over columns of the variance of 2**exponent * rows, unweighted: the scale of ``tol``."""
+    return to_float(sum(problem.moments.variances(), Fraction(0)) / problem.shard.dims * Fraction(4) ** exponent)
+
+
+def unscaled(square: float, exponent: int) -> float:
+    """A squared length at the safe scale, brought back; infinite or 0 where float64 cannot hold it."""
+    return to_float(Fraction(square) / Fraction(4) ** exponent)
+
+
+def inertia_of(problem: Problem, state: State) -> float:
+    """Of the state's labels and the centroids that they were assigned to."""
+    return inertia(problem.moments.weighted_square, state.sums, state.centroids, problem.columns.exponent)
+
+
+def finish(problem: Problem, kernel: Kernel, state: State) -> Solution:
+    """Labels and inertia that belong to the last centroids."""
+    if not state.settled:
+        update(problem, kernel, state)
+    cost, empty = inertia_of(problem, state), int((state.sums.counts == 0).sum())
+    return Solution(state.centroids, state.labels, cost, state.iteration, state.converged, empty, kernel.name)

@@ -1,0 +1,48 @@
+"""What is done to rows before anything sees them: float64 in a fixed order, rounded once, fitted over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from distkmeans.data.columns import Columns
+from distkmeans.data.shard import Shard
+from distkmeans.registry import Registry
+from distkmeans.world import World
+
+
+class Transform(Protocol):
+    """A row-wise map. ``tensors`` is all that it learned: what is saved beside the centroids."""
+
+    name: str
+
+    def fit(self, world: World, shard: Shard, columns: Columns) -> None:
+        """Learn from all ranks' rows. A collective."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """float64 tensors that ``restore`` takes back."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Become what another fitted transform was."""
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(n, D) rows as stored; float32 (n, D'), or float64 for float64 rows."""
+
+
+transforms: Registry[Callable[..., Transform]] = Registry("transform", "distkmeans.transforms")
+
+
+def rounded(values: Tensor, like: torch.dtype) -> Tensor:
+    """float64 results in the type that transformed rows of type ``like`` have."""
+    return values if like == torch.float64 else values.to(torch.float32)
+
+
+def apply(transform: Callable[[Tensor], Tensor], shard: Shard) -> Shard:
+    """The shard with its rows transformed, tile by tile."""
+    if getattr(transform, "name", "") == "none":
+        return shard
+    parts = [transform(shard.rows[tile]) for tile in shard.tiles()] or [transform(shard.rows)]
+    return shard.with_rows(torch.cat(parts))

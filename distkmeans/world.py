@@ -1,0 +1,257 @@
+"""The ranks of a job and what they say to each other. The only file of the job that names torch.distributed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distkmeans.errors import InputError, WorldError
+
+log = logging.getLogger("distkmeans")
+
+TIMEOUT_S = 600.0
+"""How long a collective waits for ranks that hang. A rank that died is noticed at once."""
+ROLL_CALL_S = 3.0
+"""How long survivors wait for each other when one is lost."""
+
+
+@dataclass
+class World:
+    """W ranks, of which this process is ``rank``. A world of one runs the same code without a process group.
+
+    Every method but ``guard``'s body is a collective: all ranks call it, in the same order.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    reductions: int = 0
+    _owns_group: bool = False
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """Sum over ranks, in place. Exact and the same on every rank for integers."""
+        return self._reduce(values, "SUM")
+
+    def max_(self, values: Tensor) -> Tensor:
+        """Maximum over ranks, in place."""
+        return self._reduce(values, "MAX")
+
+    def _reduce(self, values: Tensor, operation: str) -> Tensor:
+        self.reductions += 1
+        if self.size > 1:
+            with self._watched():
+                dist.all_reduce(values, getattr(dist.ReduceOp, operation))
+        return values
+
+    def per_rank(self, values: Tensor) -> Tensor:
+        """Every rank's (...) tensor of one shape, stacked: (W, ...)."""
+        slots = values.new_zeros((self.size, *values.shape))
+        slots[self.rank] = values
+        return self.sum_(slots)
+
+    def concat(self, values: Tensor) -> Tensor:
+        """Every rank's (n_r, ...) tensor, joined in rank order."""
+        counts = self.per_rank(torch.tensor(len(values), device=values.device)).tolist()
+        joined = values.new_zeros((sum(counts), *values.shape[1:]))
+        start = sum(counts[: self.rank])
+        joined[start : start + len(values)] = values
+        return self.sum_(joined)
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        box = [value]
+        if self.size > 1:
+            with self._watched():
+                dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def collect(self, value: Any) -> list[Any]:
+        """The values of all ranks, in rank order."""
+        everyone: list[Any] = [value] * self.size
+        if self.size > 1:
+            with self._watched():
+                dist.all_gather_object(everyone, value)
+        return everyone
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Local work, with no collective inside: where it fails on any rank, every rank raises the same error."""
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        flag = torch.tensor(int(failure is not None), device=self.device)
+        if self.sum_(flag).item():
+            self.raise_together(failure)
+
+    def raise_together(self, failure: Exception | None) -> None:
+        """Raise, on every rank, the error of the lowest rank that has one. All ranks call this or none."""
+        mine = None if failure is None else (isinstance(failure, InputError), str(failure), type(failure).__name__)
+        told = [(rank, error) for rank, error in enumerate(self.collect(mine)) if error is not None]
+        rank, (is_input, text, kind) = told[0]
+        if failure is not None and self.rank == rank:
+            raise failure
+        raise InputError(text) if is_input else WorldError(f"rank {rank} failed: {kind}: {text}")
+
+    def agree(self, what: str, value: str, remedy: str) -> None:
+        """Raise on every rank, naming those that differ, unless all ranks hold the same ``value``."""
+        values = self.collect(value)
+        different = [rank for rank, other in enumerate(values) if other != values[0]]
+        if different:
+            ranks = ", ".join(map(str, different))
+            raise WorldError(
+                f"{what} differs between ranks: rank 0 has {values[0]}, rank {different[0]} has"
+                f" {values[different[0]]} (ranks that differ from rank 0: {ranks}); {remedy}"
+            )
+
+    def warn(self, text: str) -> None:
+        """Tell the user something, once for all ranks. No collective."""
+        if self.rank == 0:
+            log.warning(text)
+
+    def tell(self, text: str) -> None:
+        """Log something, once for all ranks. No collective."""
+        if self.rank == 0:
+            log.info(text)
+
+    def alone(self) -> World:
+        """A world of this rank alone, for work that every rank repeats on the same data."""
+        return World(device=self.device)
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        self.sum_(torch.zeros((), dtype=torch.int64, device=self.device))
+
+    def close(self) -> None:
+        """Leave the process group, if this world opened it."""
+        if self._owns_group and dist.is_initialized():
+            dist.destroy_process_group()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            missing = _roll_call(self.rank, self.size)
+            who = f"rank {', '.join(map(str, missing))} is gone" if missing else "the connection broke or timed out"
+            raise WorldError(f"{who}: {str(error).splitlines()[0]}; see that rank's own output") from error
+
+
+def _roll_call(rank: int, size: int) -> list[int]:
+    """The ranks that do not answer within ROLL_CALL_S, by the job's key-value store; [] where that is gone too."""
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f"distkmeans/alive/{rank}", "1")
+        time.sleep(ROLL_CALL_S)
+        return [other for other in range(size) if not store.check([f"distkmeans/alive/{other}"])]
+    except (RuntimeError, ValueError):
+        return []
+
+
+def join(device: str = "auto", environment: dict[str, str] | None = None) -> World:
+    """This process's world: torchrun's or Slurm's, or a world of one where neither started it.
+
+    device: auto (CUDA where there is a card for each local rank), cpu or cuda. Raises InputError for a device that
+    is not there, WorldError where the other ranks cannot be reached.
+    """
+    env = dict(os.environ) if environment is None else environment
+    place = _torchrun(env) or _slurm(env)
+    if dist.is_available() and dist.is_initialized():
+        local = place or _Place(0, 1)
+        chosen = pick_device(device, local.local_rank, local.local_size)
+        return World(dist.get_rank(), dist.get_world_size(), chosen)
+    if place is None:
+        return World(device=pick_device(device))
+    chosen = pick_device(device, place.local_rank, place.local_size)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
+            init_method=f"tcp://{place.master}" if place.master else "env://",
+            rank=place.rank,
+            world_size=place.size,
+            timeout=datetime.timedelta(seconds=TIMEOUT_S),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise WorldError(f"rank {place.rank} of {place.size} cannot reach the others: {error}") from error
+    return World(place.rank, place.size, chosen, _owns_group=True)
+
+
+def pick_device(name: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """The torch device for ``auto``, ``cpu`` or ``cuda``. Raises InputError for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"run.device={name}: unknown; it is auto, cpu or cuda")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and local_size > cards):
+        return torch.device("cpu")
+    if local_rank >= cards:
+        raise InputError(
+            f"run.device=cuda: {local_size} ranks on this node, but torch {torch.__version__} sees {cards} CUDA"
+            " devices; start fewer ranks, or use run.device=cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@dataclass(frozen=True)
+class _Place:
+    rank: int
+    size: int
+    local_rank: int = 0
+    local_size: int = 1
+    master: str | None = None
+
+
+def _torchrun(env: dict[str, str]) -> _Place | None:
+    if "RANK" not in env or "WORLD_SIZE" not in env or "MASTER_ADDR" not in env:
+        return None
+    size = int(env["WORLD_SIZE"])
+    return _Place(int(env["RANK"]), size, int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", size)))
+
+
+def _slurm(env: dict[str, str]) -> _Place | None:
+    """The place of a task that srun started. A batch script's own process is no task, though it has a SLURM_PROCID."""
+    if "SLURM_PROCID" not in env or (env.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in env):
+        return None
+    size = int(env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS") or env.get("SLURM_NPROCS") or 1)
+    if size == 1:
+        return None
+    host = env.get("MASTER_ADDR") or _first_host(
+        env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "127.0.0.1"
+    )
+    step = int(env["SLURM_STEP_ID"]) if env.get("SLURM_STEP_ID", "").isdigit() else 0
+    port = env.get("MASTER_PORT") or str(20000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
+    per_node = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or str(size))
+    local_size = int(per_node.group()) if per_node else size
+    return _Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), local_size, f"{host}:{port}")
+
+
+def _first_host(nodes: str) -> str:
+    """The first name of a Slurm node list: gpu[003-007,9],cpu1 begins with gpu003."""
+    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
+
+
+def launch_id() -> str | None:
+    """What names this launch, the same on all its ranks and over its restarts; None for a process on its own."""
+    env = os.environ
+    slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
+    elastic = env.get("TORCHELASTIC_RUN_ID")
+    return slurm or (elastic if elastic and elastic != "none" else None)
+
+
+def is_restart() -> bool:
+    """Whether the launcher started these ranks again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

@@ -255,3 +255,19 @@ def launch_id() -> str | None:
 def is_restart() -> bool:
     """Whether the launcher started these ranks again after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def is_rank_zero() -> bool:
+    """Whether this process speaks for the job, also before it has joined one."""
+    place = _torchrun(dict(os.environ)) or _slurm(dict(os.environ))
+    return place is None or place.rank == 0
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started, by the operating system's count; 0 where it does not tell."""
+    try:
+        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
+            ticks = int(stat.read().rpartition(")")[2].split()[19])
+            return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,37 @@
+"""One moving line per run: iteration, inertia, rows moved, time left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distkmeans.solvers import Record
+from distkmeans.world import World
+
+
+class Progress:
+    """A bar on rank 0's terminal; silent on other ranks, and where standard error is no terminal."""
+
+    def __init__(self, world: World, rows: int, max_iter: int | None) -> None:
+        self.rows, self.max_iter, self.restart = rows, max_iter, -1
+        self.shown = world.rank == 0
+        self.bar: Any = None
+
+    def __call__(self, restart: int, record: Record) -> None:
+        if not self.shown:
+            return
+        if restart != self.restart:
+            self.close()
+            self.restart, self.bar = restart, self._open()
+        moved = 100 * record.moved / self.rows
+        self.bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {moved:.2f} %", refresh=False)
+        self.bar.update(record.iteration - self.bar.n)
+
+    def _open(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self.max_iter, unit="it", desc="k-means", disable=None, leave=False)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self.bar is not None:
+            self.bar.close()

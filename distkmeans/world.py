@@ -175,6 +175,7 @@ def join(device: str = "auto", environment: dict[str, str] | None = None) -> Wor
     if place is None:
         return World(device=pick_device(device))
     chosen = pick_device(device, place.local_rank, place.local_size)
+    share_cores(place.local_size, env)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     try:
@@ -188,6 +189,13 @@ def join(device: str = "auto", environment: dict[str, str] | None = None) -> Wor
     except (RuntimeError, ValueError) as error:
         raise WorldError(f"rank {place.rank} of {place.size} cannot reach the others: {error}") from error
     return World(place.rank, place.size, chosen, _owns_group=True)
+
+
+def share_cores(local_size: int, env: dict[str, str]) -> None:
+    """Divide this node's cores between its ranks, unless OMP_NUM_THREADS says how many threads a rank has."""
+    if "OMP_NUM_THREADS" not in env and local_size > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores // local_size)))
 
 
 def pick_device(name: str, local_rank: int = 0, local_size: int = 1) -> torch.device:

@@ -8,10 +8,10 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from distkmeans.data.shard import Shard
+from distkmeans.data.shard import TILE_ELEMENTS, Shard
 from distkmeans.errors import InputError
 from distkmeans.exact import floats
-from distkmeans.exact.fixed_point import Grid
+from distkmeans.exact.fixed_point import EXACT_ROWS, Grid
 from distkmeans.world import World
 
 
@@ -114,13 +114,14 @@ def moments(world: World, shard: Shard, columns: Columns) -> Moments:
         grids.pop()
     sums = [torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=world.device) for grid in grids]
     with world.guard():
-        for tile in shard.tiles():
+        for tile in shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
             x = (shard.rows[tile].to(torch.float64), shard.bits)
             factors = [(x,), (x, x)]
             if shard.weights is not None:
                 factors.append((x, x, (shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits)))
             for total, grid, product in zip(sums, grids, factors, strict=True):
-                total += grid.split_product(*product).sum(0)
+                for index, piece in enumerate(grid.product_pieces(*product)):
+                    total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
     totals = [_fractions(world.sum_(total), grid) for total, grid in zip(sums, grids, strict=True)]
     return Moments(columns.total, totals[0], totals[1], sum(totals[-1], Fraction(0)))
 

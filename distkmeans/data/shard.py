@@ -13,7 +13,7 @@ from distkmeans.errors import InputError
 from distkmeans.exact.floats import MANTISSA_BITS
 from distkmeans.world import World
 
-TILE_ELEMENTS = 1 << 20
+TILE_ELEMENTS = 1 << 18
 """Elements of a float64 tile in the passes over the data that are not the solver's."""
 
 

@@ -7,7 +7,9 @@ overflows, and integer addition is associative. Sums, means and totals are forme
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,8 +19,10 @@ from torch import Tensor
 
 from distkmeans.exact import floats
 
-ACCUMULATOR_BITS = 61
-"""|sum of a limb| stays below 2**61; one bit is left for a product's rounding error, added limb by limb."""
+ACCUMULATOR_BITS = 60
+"""|sum of a limb| stays below 2**60; two bits are left for the terms of a product, which are added limb by limb."""
+WIDEST, EXACT_ROWS = 34, 1 << 16
+"""Bits of a limb at most, so that so many limbs, of up to four terms each, can be added in float64 exactly."""
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,66 @@ class Grid:
     @staticmethod
     def spanning(top: Tensor, low: Tensor, count: int) -> Grid:
         """The grid of ``count`` values per column that are below 2**top and multiples of 2**low (int64, (C,))."""
-        width = ACCUMULATOR_BITS - max(count, 2).bit_length()
+        width = min(WIDEST, ACCUMULATOR_BITS - max(count, 2).bit_length())
         span = int((top - low).clamp(min=1).max()) if top.numel() else 1
         return Grid(top, width, -(-span // width))
 
+    def place(self, index: int) -> Tensor:
+        """int64 (C,): the exponent of the unit of a limb."""
+        return self.top - (index + 1) * self.width
+
     def unit(self) -> Tensor:
         """int64 (C,): the exponent of the last limb's unit."""
-        return self.top - self.limbs * self.width
+        return self.place(self.limbs - 1)
 
-    def to(self, device: torch.device) -> Grid:
-        return Grid(self.top.to(device), self.width, self.limbs)
+    def columns(self, which: Tensor | slice) -> Grid:
+        """The grid of some columns, or of some columns repeated."""
+        return Grid(self.top[which], self.width, self.limbs)
 
-    def split(self, values: Tensor, exponents: Tensor | int = 0) -> Tensor:
-        """values * 2**exponents, float64 (..., C), as int64 limbs (..., limbs, C); exact for values on the grid."""
-        limbs = []
+    @functools.cached_property
+    def _factors(self) -> list[tuple[Tensor, Tensor]] | None:
+        """2**-place and 2**place of every limb, where all of them are normal numbers."""
+        places = [self.place(index) for index in range(self.limbs)]
+        if any(int(place.abs().max()) > 1000 for place in places if place.numel()):
+            return None
+        return [(floats.power_of_two(-place), floats.power_of_two(place)) for place in places]
+
+    def pieces(self, values: Tensor, exponents: Tensor | None = None) -> Iterator[Tensor]:
+        """values * 2**exponents, float64 (..., C), limb by limb: float64 integers (..., C), exact on the grid."""
         for index in range(self.limbs):
-            place = self.top - (index + 1) * self.width
-            limb = floats.scale(values, exponents - place).trunc_()
-            if index + 1 < self.limbs:
-                values = values - floats.scale(limb, place - exponents)
-            limbs.append(limb.to(torch.int64))
-        return torch.stack(limbs, dim=-2)
+            if exponents is None and self._factors is not None:
+                down, up = self._factors[index]
+                piece = (values * down).trunc_()
+                if index + 1 < self.limbs:
+                    values = torch.addcmul(values, piece, up, value=-1)  # exact, so contraction changes nothing
+            else:
+                place = self.place(index) - (0 if exponents is None else exponents)
+                piece = floats.scale(values, -place).trunc_()
+                if index + 1 < self.limbs:
+                    values = values - floats.scale(piece, place)
+            yield piece
 
-    def split_product(self, *factors: tuple[Tensor, int]) -> Tensor:
-        """The exact product of float64 factors, each with its number of significant bits, as limbs (..., limbs, C).
+    def product_pieces(self, *factors: tuple[Tensor, int]) -> Iterator[Tensor]:
+        """The exact product of float64 factors, each with its number of significant bits, limb by limb.
 
         Products that fit 53 bits are formed directly (such factors are float32 or narrower, so that nothing leaves
         the range of float64); wider ones from mantissas and exponents, split without error (TwoProduct).
         """
         if sum(bits for _, bits in factors) <= 53:
-            return self.split(math.prod((value for value, _ in factors[1:]), start=factors[0][0]))
-        terms, exponents = [torch.ones((), dtype=torch.float64, device=self.top.device)], 0
-        for value, _ in factors:
+            yield from self.pieces(math.prod((value for value, _ in factors[1:]), start=factors[0][0]))
+            return
+        mantissa, e = torch.frexp(factors[0][0])
+        terms, exponents = [mantissa], e.to(torch.int64)
+        for value, _ in factors[1:]:
             mantissa, e = torch.frexp(value)
             terms = [part for term in terms for part in floats.two_product(term, mantissa)]
             exponents = exponents + e.to(torch.int64)
-        total = self.split(*torch.broadcast_tensors(terms[0], exponents))
-        for term in terms[1:]:
-            total += self.split(*torch.broadcast_tensors(term, exponents))
-        return total
+        for parts in zip(*(self.pieces(term, exponents) for term in terms), strict=True):
+            yield functools.reduce(torch.add, parts)
+
+    def split(self, values: Tensor) -> Tensor:
+        """float64 values (..., C) as int64 limbs (..., limbs, C)."""
+        return torch.stack([piece.to(torch.int64) for piece in self.pieces(values)], dim=-2)
 
     def integers(self, limbs: Tensor) -> np.ndarray:
         """limbs (..., limbs, C) as Python integers in units of 2**unit(): object array (..., C)."""
@@ -88,15 +113,15 @@ class Grid:
 
         Error at most 2**-98 of that sum plus 2**-900, for shifts not far below the top.
         """
-        zero = torch.zeros_like(limbs[..., 0, :], dtype=torch.float64)
-        value, size = (zero, zero), zero
+        value, size = None, torch.zeros_like(limbs[..., 0, :], dtype=torch.float64)
         for index in range(self.limbs):
-            place = self.top - (index + 1) * self.width - shift
-            low = limbs[..., index, :] & 0x7FFFFFFF
-            for part in (limbs[..., index, :] - low, low):
-                term = floats.scale(part.to(torch.float64), place)
-                value = floats.add(value, (term, zero))
-                size = size + term.abs()
+            place = self.place(index) - shift
+            whole = limbs[..., index, :].to(torch.float64)
+            rest = (limbs[..., index, :] - whole.to(torch.int64)).to(torch.float64)
+            term = floats.scale(whole, place), floats.scale(rest, place)
+            size = size + term[0].abs()
+            value = term if value is None else floats.add(value, term)
+        assert value is not None
         return value, size
 
 
@@ -114,8 +139,7 @@ def means(sums: Tensor, grid: Grid, dtype: torch.dtype) -> Tensor:
         is_open = ~(sums[:, :, -1:] == 0).all(dim=1).expand_as(result)
     if is_open.any():
         cluster, column = is_open.nonzero(as_tuple=True)
-        sum_grid = Grid(grid.top[column], grid.width, grid.limbs)
-        weight_grid = Grid(grid.top[-1:].expand(len(column)), grid.width, grid.limbs)
+        sum_grid, weight_grid = grid.columns(column), grid.columns(torch.full_like(column, -1))
         sums_m, weights_m = sums[cluster, :, column].t(), sums[cluster, :, -1].t()
         result[cluster, column] = _quotients((sums_m, sum_grid), (weights_m, weight_grid), dtype)
     return result
@@ -125,7 +149,7 @@ def _means_float64(sums: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """float32 means, and where they are not proved. A sum of L terms errs by (L + 1) 2**-53 of the sum of |terms|."""
     total = size = torch.zeros_like(sums[:, 0], dtype=torch.float64)
     for index in range(grid.limbs):
-        term = floats.scale(sums[:, index].to(torch.float64), grid.top - (index + 1) * grid.width)
+        term = floats.scale(sums[:, index].to(torch.float64), grid.place(index))
         total = total + term
         size = size + term.abs()
     weight = total[:, -1:]
@@ -166,8 +190,3 @@ def round_fraction(value: Fraction, dtype: torch.dtype) -> float:
     around = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
     return float(min(around, key=lambda c: (abs(Fraction(float(c)) - value), int(c.view(np.int32)) & 1)))
 
-
-def exact_sum(values: np.ndarray, exponents: np.ndarray) -> Fraction:
-    """Sum of Python integers (object array) times 2**exponents, as a rational number."""
-    least = int(min(exponents.min(), 0)) if exponents.size else 0
-    return Fraction(sum(int(v) << (int(e) - least) for v, e in zip(values, exponents, strict=True))) * Fraction(2) ** least

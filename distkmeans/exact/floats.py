@@ -36,6 +36,8 @@ def scale(values: Tensor, exponents: Tensor | int) -> Tensor:
 
     Exact wherever the result is zero or normal. Exponents beyond +-2044 act as +-2044.
     """
+    if isinstance(exponents, int) and -1022 <= exponents <= 1023:
+        return values * 2.0**exponents if exponents else values
     e = torch.as_tensor(exponents, dtype=torch.int64, device=values.device)
     half = torch.div(e, 2, rounding_mode="trunc")
     return values * power_of_two(half) * power_of_two(e - half)

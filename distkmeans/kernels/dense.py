@@ -15,6 +15,7 @@ Rows with more go through a float64 pass, and what that leaves open to ``exact.a
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ BLOCK = 32
 """Columns whose maximum is taken together: a maximum is four times cheaper than an argmax."""
 SMALL_K = 64
 """Up to here the winning column is found among all of them at once."""
+NARROW_K = 32
+"""Below this, scores are laid out centroid by centroid, so that maxima run along the rows."""
+CODE = 1 << 20
+"""More than there are columns (blocks of columns), and exact in float32 together with their numbers."""
 NEVER = -(2.0**126)
 """Score of a centroid that cannot win: padding, or the bit-equal copy of an earlier one."""
 PAIRS = 1 << 20
@@ -45,14 +50,24 @@ class Frame:
         """Centred on the centroids' mean; values up to ``largest`` come to lie where squares cannot overflow."""
         e = int(floats.exponent(torch.tensor(max(largest, 0.0), dtype=torch.float64)))
         by = 0 if -20 <= e <= 40 or e == floats.ZERO_EXPONENT else -e
-        shift = floats.scale(centroids.to(torch.float64), by).mean(0)
+        placed = floats.scale(centroids.to(torch.float64), by)
+        shift = placed.mean(0)
+        spread = (placed - shift).square().sum(1).mean()
+        if 4 * shift.square().sum() < spread:  # near the origin already: rows can be used as they are
+            shift = torch.zeros_like(shift)
         return Frame(by, shift.to(torch.float32).to(torch.float64))
+
+    @functools.cached_property
+    def shift32(self) -> Tensor | None:
+        """The shift as float32, in which it is exact; None for no shift."""
+        return self.shift.to(torch.float32) if self.shift.any() else None
 
     def place(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """(n, D) values seen from the frame, each rounded once to ``dtype`` from a difference rounded once."""
         if self.exponent or values.dtype == torch.float64 or dtype == torch.float64:
             return (floats.scale(values.to(torch.float64), self.exponent) - self.shift).to(dtype)
-        return values.to(torch.float32).sub(self.shift.to(torch.float32))
+        values = values.to(torch.float32)
+        return values if self.shift32 is None else values - self.shift32
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,7 @@ class Dense:
     def __init__(self, rows: Tensor, centroids: Tensor, tile_rows: int | None, exact: bool) -> None:
         self.rows = rows
         self.exact = exact
+        self.scores = torch.empty(0, device=rows.device)  # kept from pass to pass: fresh memory is slow to touch
         self.tile_rows = tile_rows or automatic_tile(centroids.shape[0])
         self.frame = Frame.around(centroids, max(_largest(rows), _largest(centroids)))
         self.norms = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
@@ -138,14 +154,23 @@ class Dense:
             for tile in self._tiles(count):
                 index = tile if which is None else which[tile]
                 column, undecided[tile] = _pick(*self._scores(index, target, buffer))
-                labels[index] = column.to(labels.dtype)
+                if which is None:
+                    labels[tile].copy_(column)
+                else:
+                    labels[index] = column.to(labels.dtype)
         open_rows = undecided.nonzero().flatten()
         return open_rows if which is None else which[open_rows]
 
     def _scores(self, index: slice | Tensor, target: Target, buffer: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (n, K padded) of a tile, and how far (n,) below the best the score of the nearest can lie."""
         placed = self.frame.place(self.rows[index], target.columns.dtype)
-        scores = torch.addmm(target.bias, placed, target.columns, out=buffer[: len(placed)])
+        count, clusters = len(placed), len(target.bias)
+        if clusters < NARROW_K:
+            scores = buffer[: count * clusters].view(clusters, count)
+            scores = torch.addmm(target.bias[:, None], target.columns.t(), placed.t(), out=scores).t()
+        else:
+            scores = buffer[: count * clusters].view(count, clusters)
+            scores = torch.addmm(target.bias, placed, target.columns, out=scores)
         return scores, target.margin(self.norms[index].to(scores.dtype))
 
     def _arbitrate(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
@@ -166,34 +191,39 @@ class Dense:
         return (slice(start, min(start + self.tile_rows, count)) for start in range(0, count, self.tile_rows))
 
     def _buffer(self, count: int, target: Target) -> Tensor:
-        return target.columns.new_empty(min(self.tile_rows, max(count, 1)), len(target.bias))
+        size, dtype = min(self.tile_rows, count) * len(target.bias), target.columns.dtype
+        if self.scores.numel() < size or self.scores.dtype != dtype:
+            self.scores = torch.empty(size, dtype=dtype, device=self.rows.device)
+        return self.scores
 
 
 def _pick(scores: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
-    """The best column (n,) of the scores, which it overwrites, and whether another lies within the margin.
-
-    Column numbers are read by a product with (1, 0 1 2 ...): where one column alone passes the threshold, the product
-    is exactly its number, and where several do, the row is open anyway.
-    """
+    """The best column (n,) of the scores, which it overwrites, and whether others lie within the margin of it."""
     if scores.shape[1] <= SMALL_K:
-        column, passing = _count_passing(scores, scores.amax(1) - margin)
-        return column.clamp_(max=scores.shape[1] - 1), passing != 1
+        code = _passing(scores, scores.amax(1).sub_(margin))
+        return _column(code, scores.shape[1]), code >= 2 * CODE
     blocks = scores.view(len(scores), -1, BLOCK)
     maxima = blocks.amax(2)
-    threshold = maxima.amax(1) - margin
-    block, passing_blocks = _count_passing(maxima, threshold)
-    block = block.clamp_(max=blocks.shape[1] - 1).to(torch.int64)
-    inside = blocks[torch.arange(len(blocks), device=blocks.device), block]
-    column, passing = _count_passing(inside, threshold)
-    return block * BLOCK + column.to(torch.int64).clamp_(max=BLOCK - 1), (passing_blocks != 1) | (passing != 1)
+    threshold = maxima.amax(1).sub_(margin)
+    outer = _passing(maxima, threshold)
+    block = _column(outer, blocks.shape[1]).to(torch.int64)
+    inner = _passing(blocks[torch.arange(len(blocks), device=blocks.device), block], threshold)
+    column = _column(inner, BLOCK).to(torch.int64)
+    return block * BLOCK + column, torch.maximum(outer, inner) >= 2 * CODE
 
 
-def _count_passing(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the numbers of the columns that reach the threshold, and how many they are: float (n,) each."""
-    passing = scores.ge_(threshold[:, None])
-    places = torch.arange(scores.shape[1], dtype=scores.dtype, device=scores.device)
-    both = passing @ torch.stack([places, torch.ones_like(places)], dim=1)
-    return both[:, 0], both[:, 1]
+def _passing(scores: Tensor, threshold: Tensor) -> Tensor:
+    """The sum of CODE + column over the columns that reach the threshold: (n,), as a product, which is fast.
+
+    One column alone gives exactly its code; two or more give at least 2 CODE, however the sum is rounded.
+    """
+    codes = torch.arange(CODE, CODE + scores.shape[1], dtype=scores.dtype, device=scores.device)
+    return scores.ge_(threshold[:, None]) @ codes
+
+
+def _column(code: Tensor, columns: int) -> Tensor:
+    """The column that a code stands for; some column where it stands for several."""
+    return code.sub(CODE).clamp_(max=columns - 1)
 
 
 @contextlib.contextmanager
@@ -209,7 +239,7 @@ def exact_products() -> Iterator[None]:
 
 def automatic_tile(clusters: int) -> int:
     """Rows per tile: the scores of a tile stay near the cores' caches, and at most 128 MiB."""
-    return max(1, min(max(4096, min(32768, 2**19 // clusters)), 2**25 // clusters))
+    return max(1, min(65536 if clusters < NARROW_K else 32768 if clusters <= SMALL_K else 8192, 2**25 // clusters))
 
 
 def _largest(values: Tensor) -> float:

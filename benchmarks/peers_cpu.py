@@ -1,4 +1,4 @@
-"""Milliseconds per exact Lloyd iteration on this CPU, beside the peers that are installed, and the matrix product alone.
+"""Milliseconds per exact Lloyd iteration on this CPU, beside the peers that are installed and the matrix product.
 
     python benchmarks/peers_cpu.py [--rows 0.1] [--case 200000x128x1024 ...] [--npy FILE.npy --k 1024]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -51,8 +51,7 @@ def main(config: DictConfig) -> int:
 
 def run(config: DictConfig) -> dict[str, Any]:
     """One run over all ranks; its summary, as in summary.json. Raises DistkmeansError on every rank."""
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
+    settings = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     world = join(str(settings["run"]["device"]))
     try:
         return Job(world, settings, OmegaConf.to_yaml(config, resolve=True)).run()
@@ -278,4 +277,3 @@ def open_log(directory: RunDir) -> Callable[[], None]:
         file.close()
 
     return close
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-
 from torch import Tensor
 
 from distkmeans.data.columns import Columns, Moments, moments, scan
@@ -13,7 +12,6 @@ from distkmeans.errors import InputError
 from distkmeans.exact.fixed_point import Grid
 from distkmeans.metrics import Metric
 from distkmeans.world import World
-
 
 PRECISIONS = ("exact", "fast")
 """exact: every label is proved. fast: the proofs are skipped, and results may differ in near ties."""

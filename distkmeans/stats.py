@@ -136,18 +136,20 @@ def inertia(square: Fraction, sums: ClusterSums, centroids: Tensor, largest: int
     """
     by, weight_by = safe_exponent(largest), int(sums.grid.top[-1])
     c = floats.scale(centroids.to(torch.float64), by)
-    (total, size) = sums.grid.double_double(sums.limbs, weight_by - by)
+    shift = torch.full_like(sums.grid.top, weight_by - by)
+    shift[-1] = weight_by
+    total, size = sums.grid.double_double(sums.limbs, shift)
     weight = (total[0][:, -1:], total[1][:, -1:])
     s = (-2 * total[0][:, :-1], -2 * total[1][:, :-1])
-    terms = floats.multiply(floats.add(floats.multiply(weight, c), s), c)
-    high, low = (float(part) for part in floats.sum_dd(terms))
-    magnitude = float((c.abs() * (c.abs() * size[:, -1:] + 2 * size[:, :-1])).sum())
-    error = Fraction(magnitude) * Fraction(1, 2**92) + Fraction(1, 2**880)
-    unit = Fraction(2) ** (weight_by - 2 * by)
-    value = square / unit + Fraction(high) + Fraction(low) if math.isfinite(magnitude) else Fraction(0)
-    below, above = (to_float((value + side) * unit) for side in (-error, error))
-    if below == above and math.isfinite(magnitude):
-        return below
+    high, low = floats.sum_dd(floats.multiply(floats.add(floats.multiply(weight, c), s), c))
+    magnitude = (c.abs() * (c.abs() * size[:, -1:] + 2 * size[:, :-1])).sum()
+    if torch.isfinite(magnitude):
+        unit = Fraction(2) ** (weight_by - 2 * by)
+        value = square / unit + Fraction(float(high)) + Fraction(float(low))
+        error = Fraction(float(magnitude)) * Fraction(1, 2**92) + Fraction(1, 2**880)
+        below, above = (to_float((value + side) * unit) for side in (-error, error))
+        if below == above:
+            return below
     return to_float(square + _cross_terms(sums, centroids))
 
 
@@ -158,10 +160,8 @@ def _cross_terms(sums: ClusterSums, centroids: Tensor) -> Fraction:
     mantissa, e = torch.frexp(c64)
     whole = (mantissa * 2.0**53).to(torch.int64)
     shift = e.to(torch.int64) - 53 - unit
-    c = np.array(
-        [v << s if s >= 0 else v >> -s for v, s in zip(whole.flatten().tolist(), shift.flatten().tolist(), strict=True)],
-        dtype=object,
-    ).reshape(c64.shape)
+    pairs = zip(whole.flatten().tolist(), shift.flatten().tolist(), strict=True)
+    c = np.array([v << s if s >= 0 else v >> -s for v, s in pairs], dtype=object).reshape(c64.shape)
     integers, places = sums.grid.integers(sums.limbs), sums.grid.unit().tolist()
     squares = (c * c * integers[:, -1:]).sum()
     total = Fraction(int(squares)) * Fraction(2) ** (2 * unit + places[-1])

@@ -68,9 +68,7 @@ class Blobs:
         return f"data=blobs, row {row}"
 
 
-def _centers(
-    centers: int | Sequence[Sequence[float]], dims: int, box: Sequence[float], random_state: int
-) -> Tensor:
+def _centers(centers: int | Sequence[Sequence[float]], dims: int, box: Sequence[float], random_state: int) -> Tensor:
     if isinstance(centers, int):
         if centers < 1 or dims < 1:
             raise InputError(f"data.centers={centers}, data.n_features={dims}: expected at least 1 of each")

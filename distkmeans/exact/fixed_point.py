@@ -189,4 +189,3 @@ def round_fraction(value: Fraction, dtype: torch.dtype) -> float:
     guess = np.float32(near)
     around = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
     return float(min(around, key=lambda c: (abs(Fraction(float(c)) - value), int(c.view(np.int32)) & 1)))
-

@@ -17,7 +17,6 @@ from distkmeans.init.potential import Mass, Potential
 from distkmeans.init.random import draw_rows
 from distkmeans.kernels import choose
 from distkmeans.problem import Problem
-from distkmeans.stats import to_float
 
 
 @inits.register("parallel")

@@ -1,4 +1,4 @@
-"""The dense kernel in plain torch: tiles of rows, one matrix product, an error bound, and exact arithmetic for the rest.
+"""The dense kernel in plain torch: tiles of rows, a matrix product, an error bound, exact arithmetic for the rest.
 
 The nearest centroid has the largest score  s_k = X.C_k - |C_k|^2 / 2  of the shifted and scaled row and centroids
 X = 2**e x - m, C_k = 2**e c_k - m. A pass computes scores in float32 (or float64) and proves most labels:

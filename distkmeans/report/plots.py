@@ -60,7 +60,7 @@ def project(rows: Tensor, centroids: Tensor) -> tuple[Any, Any, tuple[str, str]]
         return rows.numpy(), centroids.numpy(), ("column 0", "column 1")
     middle = rows.mean(0)
     _, spread, axes = torch.linalg.svd(rows - middle, full_matrices=False)
-    share = (spread**2 / (spread**2).sum().clamp(min=1e-300) * 100).tolist() + [0.0]
+    share = [*(spread**2 / (spread**2).sum().clamp(min=1e-300) * 100).tolist(), 0.0]
     basis = torch.cat([axes, torch.zeros(2, rows.shape[1], dtype=rows.dtype)])[:2].T
     names = (f"principal axis 1 ({share[0]:.0f} % of variance)", f"principal axis 2 ({share[1]:.0f} %)")
     return ((rows - middle) @ basis).numpy(), ((centroids - middle) @ basis).numpy(), names

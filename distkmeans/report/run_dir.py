@@ -17,8 +17,10 @@ from torch import Tensor
 from distkmeans.errors import InputError
 from distkmeans.world import World, is_restart, launch_id
 
-OWN_FILES = ("config.yaml", "centroids.safetensors", "centroids.npy", "transform.safetensors", "metrics.jsonl")
-OWN_FILES += ("summary.json", "log.txt")
+OWN_FILES = (
+    *("config.yaml", "centroids.safetensors", "centroids.npy", "transform.safetensors"),
+    *("metrics.jsonl", "summary.json", "log.txt"),
+)
 OWN_FOLDERS = ("labels", "labels.part", "plots")
 SIGNS = ("config.yaml", "summary.json")
 """Files by which a directory is known to hold a run, finished or not."""
@@ -52,7 +54,8 @@ class RunDir:
             stored = centroids.cpu().contiguous()
             save_file({"centroids": stored}, self.path / "centroids.safetensors")
             np.save(self.path / "centroids.npy", stored.numpy())
-            save_file({name: t.cpu().contiguous() for name, t in transform.items()}, self.path / "transform.safetensors")
+            learned = {name: values.cpu().contiguous() for name, values in transform.items()}
+            save_file(learned, self.path / "transform.safetensors")
 
     def write_labels(self, labels: Tensor, ids: np.ndarray | None) -> None:
         """labels/part-00000-of-00008.npy, one part per rank, or parquet with ids; renamed as a whole. A collective."""

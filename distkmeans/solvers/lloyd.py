@@ -91,8 +91,10 @@ class Lloyd:
                 f"solver.empty=fail: cluster {int(empty[0])} has no rows in iteration {state.iteration + 1};"
                 " use a smaller k, another seed or solver.empty=farthest"
             )
-        if len(empty) and self.empty == "farthest" and relocate(
-            problem, state.centroids, state.labels, state.sums, empty
+        if (
+            len(empty)
+            and self.empty == "farthest"
+            and relocate(problem, state.centroids, state.labels, state.sums, empty)
         ):
             centres = problem.metric.centres(state.sums.limbs, problem.grid, state.centroids.dtype)
         return torch.where(torch.isnan(centres), state.centroids, centres), len(empty)

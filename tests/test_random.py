@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from distkmeans.exact.random import Stream, log, permute
+
+ROWS = torch.arange(200_000)
+PUBLISHED = [-495967326111537935, 6483255105427188297, 3481104314540682308]
+PUBLISHED_INTEGER = 479724504832480835919016670416
+
+
+def test_numbers_belong_to_rows_not_to_calls() -> None:
+    stream = Stream(3, "test", 1)
+    whole = stream.bits(ROWS)
+    assert torch.equal(whole[1000:1010], stream.bits(ROWS[1000:1010]))
+    for other in (Stream(4, "test", 1), Stream(3, "rest", 1), Stream(3, "test", 2)):
+        assert not torch.equal(whole[:10], other.bits(ROWS[:10]))
+
+
+def test_the_bits_are_the_ones_that_were_published() -> None:
+    """Seeds of old runs must stay reproducible: these values may never change."""
+    assert Stream(0, "init/random").bits(torch.arange(3)).tolist() == PUBLISHED
+    assert Stream(0, "plus_plus/draw", 7).integer(10**30, 2) == PUBLISHED_INTEGER
+
+
+def test_uniform_and_normal_have_their_distributions() -> None:
+    stream = Stream(1, "test")
+    assert stats.kstest(stream.uniform(ROWS).numpy(), "uniform").pvalue > 1e-3
+    assert stats.kstest(stream.normal(ROWS).numpy(), "norm").pvalue > 1e-3
+    assert stats.kstest(stream.exponential(ROWS).numpy(), "expon").pvalue > 1e-3
+
+
+def test_neighbouring_rows_and_seeds_are_independent() -> None:
+    a = Stream(1, "test").uniform(ROWS).numpy()
+    b = Stream(2, "test").uniform(ROWS).numpy()
+    assert abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 0.01
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.01
+
+
+def test_normal_is_the_inverse_of_the_normal_distribution() -> None:
+    stream = Stream(1, "test")
+    exact = stats.norm.ppf(stream.uniform(ROWS).numpy())
+    np.testing.assert_allclose(stream.normal(ROWS).numpy(), exact, rtol=1e-13, atol=1e-14)
+
+
+def test_log_is_accurate_over_the_whole_range() -> None:
+    values = torch.tensor([5e-324, 1e-300, 0.5, 1 - 2**-53, 1.0, 1 + 2**-52, 2.0, 3.7, 1e300], dtype=torch.float64)
+    np.testing.assert_allclose(log(values).numpy(), np.log(values.numpy()), rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 1000, 1537])
+def test_permute_is_a_permutation(count: int) -> None:
+    rows = torch.arange(count)
+    whole = permute(rows, count, Stream(0, "test"))
+    assert sorted(whole.tolist()) == rows.tolist()
+    assert torch.equal(permute(rows[count // 2 :], count, Stream(0, "test")), whole[count // 2 :])
+
+
+def test_integers_are_uniform_below_any_bound() -> None:
+    draws = [Stream(0, "test", step).integer(6) for step in range(6000)]
+    assert stats.chisquare(np.bincount(draws, minlength=6)).pvalue > 1e-3
+    assert all(0 <= Stream(0, "big", step).integer(10**40) < 10**40 for step in range(100))

@@ -121,6 +121,6 @@ def _reason(name: str, error: Exception) -> str:
     if os.path.getsize(name) == 0:
         return "the file is empty"
     text = str(error)
-    if "pickle" in text.lower():
+    if "pickle" in text.lower() or "Python objects" in text:
         return "not an npy file, or one of pickled objects, which are never loaded"
     return "the file is shorter than its header says" if "mmap" in text or "reshape" in text else text.split("\n")[0]

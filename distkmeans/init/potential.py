@@ -23,6 +23,10 @@ COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
 
 
+TINY = 2.0**-300
+"""Largest float64 distance below which they are scaled anew."""
+
+
 @dataclass
 class Mass:
     """Integer sums of weight * squared distance: limbs of LIMB bits, most significant first, then the rows above 0."""
@@ -138,30 +142,51 @@ class Potential:
         if not self.coarse:
             if total >= COARSE_CELLS * self.shard.dims * max(above, 1):
                 return False
-            self._leave_grid()
+            self.coarse = True
+            self._rescale()
+        if self._largest() < TINY:
+            self._rescale()
+        largest = self._largest()
+        self.unit = int(floats.exponent(largest)) - 52 if largest > 0 else 0
+        return True
+
+    def _largest(self) -> Tensor:
+        """The largest distance to a nearest centre, over all ranks: float64 (1,)."""
         largest = torch.zeros(1, dtype=torch.float64, device=self.world.device)
         if len(self.nearest):
             largest = self.nearest.max()[None]
-        self.world.max_(largest)
-        self.unit = int(floats.exponent(largest)[0]) - 52 if largest > 0 else 0
-        return True
+        return self.world.max_(largest)
 
-    def _leave_grid(self) -> None:
-        self.coarse = True
+    def _rescale(self) -> None:
+        """Bring the distances that are left to about 1, by the largest difference in any column, and take them anew."""
+        reach = torch.zeros(1, dtype=torch.float64, device=self.world.device)
+        for tile in self._tiles(1):
+            rows = self._centred(tile)
+            apart = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
+            for centre in self.centres:
+                apart = torch.minimum(apart, (rows - floats.scale(centre, self.by)).abs().amax(1))
+            reach = torch.maximum(reach, apart.max())
+        self.world.max_(reach)
+        self.zoom = -int(floats.exponent(reach)) if reach > 0 else 0
         self.nearest.fill_(torch.inf)
-        centres, self.centres = self.centres, []
-        for group in centres:
-            self.add(group)
+        centres, self.centres = torch.cat(self.centres), []
+        self.add(centres)
 
     def _distances(self, tile: slice, centres: Tensor) -> Tensor:
         """float64 (n, m) squared distances: integers on the grid, or sums in a fixed order."""
         if self.coarse:
-            rows = floats.scale(self.shard.rows[tile].to(torch.float64), self.by)
-            differences = ((rows - floats.scale(centre, self.by)) for centre in centres)
-            return torch.stack([floats.sum_columns(difference * difference) for difference in differences], dim=1)
+            rows = self._centred(tile)
+            sums = []
+            for centre in floats.scale(centres, self.by):
+                difference = floats.scale(rows - centre, self.zoom)
+                sums.append(floats.sum_columns(difference * difference))
+            return torch.stack(sums, dim=1)
         points, targets = self.points[tile].to(torch.float64), self.to_grid(centres)
         squares = (points * points).sum(1)
         return torch.addmm((targets * targets).sum(1), points, targets.t(), alpha=-2) + squares[:, None]
+
+    def _centred(self, tile: slice) -> Tensor:
+        return floats.scale(self.shard.rows[tile].to(torch.float64), self.by)
 
     def _limbs(self, tile: slice, distances: Tensor) -> Tensor:
         """int64 (n, ..., L + 1): weight * distance in limbs, and whether it is above 0. Each below 2**28."""

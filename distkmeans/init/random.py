@@ -46,5 +46,8 @@ def draw_rows(problem: Problem, count: int, stream: Stream, without: Tensor | No
     eligible = keys < NEVER
     found = smallest(problem.world, keys[eligible], numbers[eligible], count)
     if len(found) < count:
-        raise InputError(f"k={count}: only {len(found)} rows have a weight above 0; choose a smaller k")
+        taken = 0 if without is None else len(without)
+        raise InputError(
+            f"k={count + taken}: only {len(found) + taken} rows have a weight above 0; choose a smaller k"
+        )
     return found

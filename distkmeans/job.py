@@ -262,10 +262,11 @@ def flattened(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 def open_log(directory: RunDir) -> Callable[[], None]:
     """Send the log to rank 0's standard error and log.txt; the returned function ends that."""
-    if directory.world.rank:
-        return lambda: None
     log.setLevel(logging.INFO)
     log.propagate = False
+    if directory.world.rank:
+        log.handlers = [logging.NullHandler()]
+        return log.handlers.clear
     screen, file = logging.StreamHandler(), logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
     screen.addFilter(lambda record: record.levelno < logging.ERROR)  # errors are told once, at the end
     screen.setFormatter(logging.Formatter("distkmeans: %(message)s"))

@@ -47,7 +47,5 @@ def draw_rows(problem: Problem, count: int, stream: Stream, without: Tensor | No
     found = smallest(problem.world, keys[eligible], numbers[eligible], count)
     if len(found) < count:
         taken = 0 if without is None else len(without)
-        raise InputError(
-            f"k={count + taken}: only {len(found) + taken} rows have a weight above 0; choose a smaller k"
-        )
+        raise InputError(f"k={count + taken}: only {len(found) + taken} rows have a weight above 0; choose a smaller k")
     return found

@@ -196,9 +196,9 @@ class TestStatisticsPass:
             part = np.zeros((10, 2), np.float16)
             part[4, 1] = np.nan if index == 1 else 0
             np.save(tmp_path / f"{index}.npy", part)
+        shard = open_shard(World(), NpyFiles(str(tmp_path)))
         with pytest.raises(distkmeans.InputError, match=r"1\.npy, row 4: nan in column 1"):
-            world = World()
-            scan(world, open_shard(world, NpyFiles(str(tmp_path))))
+            scan(World(), shard)
 
     def test_ranges(self) -> None:
         x = np.array([[0.0, -8.0, 0.0], [0.5, 3.0, 0.0]])

@@ -97,9 +97,9 @@ def test_slurm_places() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_devices() -> None:
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(InputError, match="run.device=cuda"):
+    with pytest.raises(InputError, match=r"run\.device=cuda"):
         pick_device("cuda")
-    with pytest.raises(InputError, match="run.device=gpu: unknown"):
+    with pytest.raises(InputError, match=r"run\.device=gpu: unknown"):
         pick_device("gpu")
 
 

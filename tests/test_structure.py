@@ -1,0 +1,62 @@
+"""The rooms: a floor imports only floors below it, and torch.distributed is named in one file."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+FLOORS = [
+    {"errors", "registry", "world"},
+    {"exact"},
+    {"data", "transforms", "metrics", "kernels"},
+    {"problem", "stats"},
+    {"init"},
+    {"solvers"},
+    {"report"},
+    {"clustering", "model", "api", "job", "__init__"},
+]
+
+
+def floor(room: str) -> int:
+    return next(index for index, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "distkmeans").parts[0].removesuffix(".py")
+
+
+def test_rooms_look_down_only() -> None:
+    for path in (ROOT / "distkmeans").rglob("*.py"):
+        for name in imports(path):
+            if name.startswith("distkmeans."):
+                assert floor(name.split(".")[1]) <= floor(room_of(path)), f"{path} imports {name}"
+
+
+def test_only_world_names_torch_distributed() -> None:
+    named = {path.name for path in (ROOT / "distkmeans").rglob("*.py") if "torch.distributed" in imports(path)}
+    assert named == {"world.py"}
+
+
+def test_only_the_job_sees_a_configuration() -> None:
+    seen = {path.name for path in (ROOT / "distkmeans").rglob("*.py") if {"omegaconf", "hydra"} & imports(path)}
+    assert seen == {"job.py", "run_dir.py"}
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, distkmeans; print([m for m in ('sklearn', 'matplotlib', 'hydra') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -61,7 +61,7 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
         left = world.per_rank(potential.mass_with(values).parts)
         whole = Mass(left.sum(0)).totals()
         best = whole.index(min(whole))
-        potential.add(values[best : best + 1])
+        potential.add_tried(values, best)
         picked = torch.cat([picked, numbers[best : best + 1]])
         per_rank = Mass(left[:, best])
     return picked

@@ -23,6 +23,8 @@ COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
 
 
+KEPT_ELEMENTS = 1 << 24
+"""Distances of the rows to tried centres that are kept for the one that wins."""
 TINY = 2.0**-300
 """Largest float64 distance below which they are scaled anew."""
 
@@ -47,6 +49,7 @@ class Potential:
         self.world = problem.world
         self.coarse, self.unit = False, 0
         self.centres: list[Tensor] = []
+        self.tried: list[tuple[slice, Tensor]] = []
         self.nearest = torch.full((len(self.shard),), torch.inf, dtype=torch.float64, device=self.world.device)
         self.by = safe_exponent(problem.columns.exponent)
         self._place_on_grid()
@@ -63,8 +66,11 @@ class Potential:
         self.world.max_(reach)
         self.zoom = bits - int(floats.exponent(reach)[0]) if reach > 0 else 0
         self.points = torch.empty(self.shard.rows.shape, dtype=torch.float32, device=self.world.device)
+        self.squares = torch.empty_like(self.nearest)
         for tile in self.shard.tiles():
-            self.points[tile] = self.to_grid(self.shard.rows[tile])
+            points = self.to_grid(self.shard.rows[tile])
+            self.points[tile] = points
+            self.squares[tile] = (points * points).sum(1)
 
     def _shifted(self, rows: Tensor) -> Tensor:
         return floats.scale(rows.to(torch.float64), self.by) - self.shift
@@ -96,11 +102,25 @@ class Potential:
     def mass_with(self, centres: Tensor, rows: int | None = None) -> Mass:
         """What would be left after adding each of (m, D) centres alone, over this rank's (first) rows: (m, L + 1)."""
         left = self._zero().expand(len(centres), -1).clone()
+        self.tried = []
+        keep = rows is None and len(self.shard) * len(centres) <= KEPT_ELEMENTS
         for tile in self._tiles(len(centres)):
             if rows is None or tile.start < rows:
                 closer = torch.minimum(self.nearest[tile, None], self._distances(tile, centres))
                 left += self._limbs(tile, closer).sum(0)
+                if keep:
+                    self.tried.append((tile, closer))
         return Mass(left)
+
+    def add_tried(self, centres: Tensor, best: int) -> None:
+        """Take one of the centres that ``mass_with`` has just tried."""
+        if not self.tried:
+            self.add(centres[best : best + 1])
+            return
+        self.centres.append(centres[best : best + 1])
+        for tile, closer in self.tried:
+            self.nearest[tile] = closer[:, best]
+        self.tried = []
 
     def rows_at(self, places: list[int]) -> list[int]:
         """The local positions of the rows that hold these places in the running sum of this rank's mass."""
@@ -182,8 +202,8 @@ class Potential:
                 sums.append(floats.sum_columns(difference * difference))
             return torch.stack(sums, dim=1)
         points, targets = self.points[tile].to(torch.float64), self.to_grid(centres)
-        squares = (points * points).sum(1)
-        return torch.addmm((targets * targets).sum(1), points, targets.t(), alpha=-2) + squares[:, None]
+        products = torch.addmm((targets * targets).sum(1), points, targets.t(), alpha=-2)
+        return products.add_(self.squares[tile, None])
 
     def _centred(self, tile: slice) -> Tensor:
         return floats.scale(self.shard.rows[tile].to(torch.float64), self.by)

@@ -22,6 +22,8 @@ log = logging.getLogger("distkmeans")
 
 TIMEOUT_S = 600.0
 """How long a collective waits for ranks that hang. A rank that died is noticed at once."""
+MEETING_S = 120.0
+"""How long tasks that srun started wait for each other to come up."""
 ROLL_CALL_S = 3.0
 """How long survivors wait for each other when one is lost."""
 
@@ -181,14 +183,24 @@ def join(device: str = "auto", environment: dict[str, str] | None = None) -> Wor
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
-            init_method=f"tcp://{place.master}" if place.master else "env://",
+            store=_store(place) if place.master else None,
             rank=place.rank,
             world_size=place.size,
             timeout=datetime.timedelta(seconds=TIMEOUT_S),
         )
     except (RuntimeError, ValueError) as error:
-        raise WorldError(f"rank {place.rank} of {place.size} cannot reach the others: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise WorldError(f"rank {place.rank} of {place.size} cannot reach the others: {reason}") from error
     return World(place.rank, place.size, chosen, _owns_group=True)
+
+
+def _store(place: _Place) -> Any:
+    """The key-value store at which tasks that srun started meet; rank 0 holds it."""
+    host, _, port = str(place.master).rpartition(":")
+    wait = datetime.timedelta(seconds=MEETING_S)
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        host, int(port), place.size, is_master=place.rank == 0, timeout=wait
+    )
 
 
 def share_cores(local_size: int, env: dict[str, str]) -> None:
@@ -240,7 +252,7 @@ def _slurm(env: dict[str, str]) -> _Place | None:
         env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "127.0.0.1"
     )
     step = int(env["SLURM_STEP_ID"]) if env.get("SLURM_STEP_ID", "").isdigit() else 0
-    port = env.get("MASTER_PORT") or str(20000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
+    port = env.get("MASTER_PORT") or str(12000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
     per_node = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or str(size))
     local_size = int(per_node.group()) if per_node else size
     return _Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), local_size, f"{host}:{port}")

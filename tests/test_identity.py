@@ -62,7 +62,7 @@ def test_real_rows(ranks: Callable[[int], Ranks], name: str, init: str, weighted
     assert fitted(ranks, 4, x, weights, **options) == expected
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(sorted(oracle.ADVERSARIAL)),
     count=st.integers(9, 120),

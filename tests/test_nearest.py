@@ -49,7 +49,7 @@ def test_the_kernel_is_the_true_argmin(kind: str, dims: int, k: int, tile: int, 
     centroids = with_traps(x, k, seed)
     labels = torch.empty(len(x), dtype=torch.int32)
     first = torch.from_numpy(centroids)
-    choose(torch.from_numpy(x), first + 0.0, tile).assign(first, labels)
+    choose(torch.from_numpy(x), first + 0.0, tile_rows=tile).assign(first, labels)
     assert labels.tolist() == oracle.nearest(x, centroids)
 
 
@@ -102,7 +102,7 @@ def test_the_bound_covers_the_error_of_every_score() -> None:
     for scale in (1.0, 1e3):
         x = torch.randn(500, 96, generator=generator) * scale + 3
         centroids = torch.randn(64, 96, generator=generator) * scale
-        kernel = dense.Dense(x, centroids, None, True)
+        kernel = dense.Dense(x, centroids, 1e4, None, True)
         target = dense.Target.of(centroids, kernel.frame, torch.float32)
         scores, margin = kernel._scores(slice(0, 500), target, kernel._buffer(500, target))
         rows, places = (kernel.frame.place(v, torch.float64) for v in (x, centroids))
@@ -143,3 +143,14 @@ def test_is_nearer_sees_the_last_bit() -> None:
 def test_predict_refuses_what_has_no_answer(x: np.ndarray, centroids: np.ndarray, says: str) -> None:
     with pytest.raises(distkmeans.InputError, match=says.replace("*", r"\*")):
         distkmeans.predict(x, centroids)
+
+
+def test_centroids_may_come_from_far_outside_a_ranks_own_rows() -> None:
+    rows = torch.tensor([[1e-9, 0.0], [-2e-9, 1e-30]], dtype=torch.float64)
+    near = torch.tensor([[1e-9, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    far = torch.tensor([[-1e104, -3e196], [-1e104, -2e196]], dtype=torch.float64)
+    for announced in (3e196, None):  # even unannounced, what overflows is not taken for proved
+        kernel, labels = choose(rows, near, announced), torch.empty(2, dtype=torch.int32)
+        for centroids in (near, far):
+            kernel.assign(centroids, labels)
+            assert labels.tolist() == oracle.nearest(rows.numpy(), centroids.numpy())

@@ -10,6 +10,7 @@ from torch import Tensor
 from distkmeans.data.columns import moments, scan
 from distkmeans.data.shard import Shard, weight_type
 from distkmeans.errors import InputError, whole_number
+from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
 from distkmeans.init.plus_plus import greedy
@@ -34,11 +35,15 @@ class Parallel:
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         chosen = sampled(problem, self.sample, k, seed)
         candidates = self.candidates(chosen, k, seed)
-        if len(candidates) < k:
+        values = chosen.shard.fetch(chosen.world, candidates).to(chosen.shard.centroid_type)
+        weights = _weights(chosen, values)
+        counting = weights > 0  # a copy of another candidate, or one without weight, is no seed
+        if int(counting.sum()) < k:
+            found = candidates[counting]
             stream = Stream(seed, "parallel/rest")
-            rest = draw_rows(chosen, k - len(candidates), stream, without=candidates)
-            return seeds_of(problem, torch.cat([candidates, rest]))
-        return seeds_of(problem, candidates[_reduce(chosen, candidates, k, seed)])
+            rest = draw_rows(chosen, k - len(found), stream, without=found)
+            return seeds_of(problem, torch.cat([found, rest]))
+        return seeds_of(problem, candidates[_reduce(chosen, values, weights, k, seed)])
 
     def candidates(self, problem: Problem, k: int, seed: int) -> Tensor:
         """Global row numbers, ascending: the first centre, and about oversampling * k rows of every round."""
@@ -66,27 +71,24 @@ class Parallel:
         return torch.unique(candidates)
 
 
-def _reduce(problem: Problem, candidates: Tensor, k: int, seed: int) -> Tensor:
-    """Positions of k of the candidates: greedy k-means++ on them, weighted by the rows nearest to each."""
-    world, shard = problem.world, problem.shard
-    values = shard.fetch(world, candidates).to(shard.centroid_type)
-    labels = torch.empty(len(shard), dtype=torch.int64, device=world.device)
-    choose(shard.rows, values).assign(values, labels)
-    weights = _weights(problem, labels, len(candidates)).to(weight_type(values.dtype))
-    alone = world.alone()
-    small = Shard(values, 0, len(values), weights, shard.name)
+def _reduce(problem: Problem, values: Tensor, weights: Tensor, k: int, seed: int) -> Tensor:
+    """Positions of k of the candidates (M, D): greedy k-means++ on them, with these weights (M,)."""
+    alone = problem.world.alone()
+    small = Shard(values, 0, len(values), weights.to(weight_type(values.dtype)), problem.shard.name)
     columns = scan(alone, small)
     seeding = Problem(alone, small, problem.metric, columns, moments(alone, small, columns), columns.grid())
     return greedy(seeding, k, seed)
 
 
-def _weights(problem: Problem, labels: Tensor, count: int) -> Tensor:
-    """float64 (count,): how much weight lies nearest to each candidate. Integer sums: alike at any world size."""
-    totals = torch.zeros(count, dtype=torch.int64, device=labels.device)
-    weights = problem.shard.weights
-    if weights is None:
+def _weights(problem: Problem, candidates: Tensor) -> Tensor:
+    """float64 (M,): the weight of the rows nearest to each candidate (M, D). Integer sums: alike at any world size."""
+    shard = problem.shard
+    labels = torch.empty(len(shard), dtype=torch.int64, device=candidates.device)
+    choose(shard.rows, candidates).assign(candidates, labels)
+    totals = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
+    if shard.weights is None:
         totals.index_add_(0, labels, torch.ones_like(labels))
         return problem.world.sum_(totals).to(torch.float64)
-    top = int(problem.columns.top[-1]) + problem.shard.total.bit_length()
-    totals.index_add_(0, labels, (weights.to(torch.float64) * 2.0 ** (62 - top)).to(torch.int64))
-    return problem.world.sum_(totals).to(torch.float64) * 2.0 ** (top - 62)
+    top = int(problem.columns.top[-1]) + shard.total.bit_length()
+    totals.index_add_(0, labels, floats.scale(shard.weights.to(torch.float64), 62 - top).to(torch.int64))
+    return floats.scale(problem.world.sum_(totals).to(torch.float64), top - 62)

@@ -179,17 +179,17 @@ class Potential:
 
     def _rescale(self) -> None:
         """Bring the distances that are left to about 1, by the largest difference in any column, and take them anew."""
+        centres, self.centres = torch.cat(self.centres), []
         reach = torch.zeros(1, dtype=torch.float64, device=self.world.device)
         for tile in self._tiles(1):
             rows = self._centred(tile)
             apart = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
-            for centre in self.centres:
-                apart = torch.minimum(apart, (rows - floats.scale(centre, self.by)).abs().amax(1))
+            for centre in floats.scale(centres, self.by):
+                apart = torch.minimum(apart, (rows - centre).abs().amax(1))
             reach = torch.maximum(reach, apart.max())
         self.world.max_(reach)
         self.zoom = -int(floats.exponent(reach)) if reach > 0 else 0
         self.nearest.fill_(torch.inf)
-        centres, self.centres = torch.cat(self.centres), []
         self.add(centres)
 
     def _distances(self, tile: slice, centres: Tensor) -> Tensor:

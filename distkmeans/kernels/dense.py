@@ -121,12 +121,12 @@ class Dense:
 
     name = "torch-dense"
 
-    def __init__(self, rows: Tensor, centroids: Tensor, tile_rows: int | None, exact: bool) -> None:
+    def __init__(self, rows: Tensor, centroids: Tensor, largest: float, tile_rows: int | None, exact: bool) -> None:
         self.rows = rows
         self.exact = exact
         self.scores = torch.empty(0, device=rows.device)  # kept from pass to pass: fresh memory is slow to touch
         self.tile_rows = tile_rows or automatic_tile(centroids.shape[0])
-        self.frame = Frame.around(centroids, max(_largest(rows), _largest(centroids)))
+        self.frame = Frame.around(centroids, largest)
         self.norms = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
         for tile in self._tiles(len(rows)):
             placed = self.frame.place(rows[tile], torch.float32)
@@ -180,8 +180,8 @@ class Dense:
         for rows in which.split(max(1, min(self.tile_rows, PAIRS // len(target.bias)))):
             with exact_products():
                 scores, margin = self._scores(rows, target, self._buffer(len(rows), target))
-            candidates = scores >= (scores.amax(1) - margin)[:, None]
-            candidates &= target.bias > NEVER
+            candidates = ~(scores < (scores.amax(1) - margin)[:, None])  # what is not ruled out, NaN included
+            candidates &= target.bias != NEVER
             row, candidate = candidates.nonzero(as_tuple=True)
             labels[rows] = arbiter.nearest(self.rows[rows].to(torch.float64), exact_centroids, row, candidate).to(
                 labels.dtype
@@ -198,32 +198,28 @@ class Dense:
 
 
 def _pick(scores: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
-    """The best column (n,) of the scores, which it overwrites, and whether others lie within the margin of it."""
+    """The best column (n,) of the scores, which it overwrites, and whether it is not alone within the margin."""
     if scores.shape[1] <= SMALL_K:
-        code = _passing(scores, scores.amax(1).sub_(margin))
-        return _column(code, scores.shape[1]), code >= 2 * CODE
+        return _alone(scores, scores.amax(1).sub_(margin))
     blocks = scores.view(len(scores), -1, BLOCK)
     maxima = blocks.amax(2)
     threshold = maxima.amax(1).sub_(margin)
-    outer = _passing(maxima, threshold)
-    block = _column(outer, blocks.shape[1]).to(torch.int64)
-    inner = _passing(blocks[torch.arange(len(blocks), device=blocks.device), block], threshold)
-    column = _column(inner, BLOCK).to(torch.int64)
-    return block * BLOCK + column, torch.maximum(outer, inner) >= 2 * CODE
+    block, several_blocks = _alone(maxima, threshold)
+    block = block.to(torch.int64)
+    column, several = _alone(blocks[torch.arange(len(blocks), device=blocks.device), block], threshold)
+    return block * BLOCK + column.to(torch.int64), several_blocks | several
 
 
-def _passing(scores: Tensor, threshold: Tensor) -> Tensor:
-    """The sum of CODE + column over the columns that reach the threshold: (n,), as a product, which is fast.
+def _alone(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The column (n,) that alone reaches the threshold, and where there is no such column.
 
-    One column alone gives exactly its code; two or more give at least 2 CODE, however the sum is rounded.
+    Read from the sum of CODE + column over the columns that do, as a product, which is fast: one column gives exactly
+    its code, two or more at least 2 CODE, however the sum is rounded, and none (a NaN) gives 0.
     """
     codes = torch.arange(CODE, CODE + scores.shape[1], dtype=scores.dtype, device=scores.device)
-    return scores.ge_(threshold[:, None]) @ codes
-
-
-def _column(code: Tensor, columns: int) -> Tensor:
-    """The column that a code stands for; some column where it stands for several."""
-    return code.sub(CODE).clamp_(max=columns - 1)
+    read = (scores.ge_(threshold[:, None]) @ codes).sub_(CODE)
+    column = read.clamp(0, scores.shape[1] - 1)
+    return column, column != read
 
 
 @contextlib.contextmanager
@@ -240,11 +236,3 @@ def exact_products() -> Iterator[None]:
 def automatic_tile(clusters: int) -> int:
     """Rows per tile: the scores of a tile stay near the cores' caches, and at most 128 MiB."""
     return max(1, min(65536 if clusters < NARROW_K else 32768 if clusters <= SMALL_K else 8192, 2**25 // clusters))
-
-
-def _largest(values: Tensor) -> float:
-    """Largest absolute value of a tensor of any admitted type, 0 for an empty one."""
-    if not values.numel():
-        return 0.0
-    low, high = torch.aminmax(values)
-    return max(abs(float(low)), abs(float(high)))

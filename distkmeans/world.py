@@ -7,6 +7,8 @@ import datetime
 import logging
 import os
 import re
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ log = logging.getLogger("distkmeans")
 
 TIMEOUT_S = 600.0
 """How long a collective waits for ranks that hang. A rank that died is noticed at once."""
-MEETING_S = 120.0
+MEETING_S = 60.0
 """How long tasks that srun started wait for each other to come up."""
 ROLL_CALL_S = 3.0
 """How long survivors wait for each other when one is lost."""
@@ -197,10 +199,24 @@ def join(device: str = "auto", environment: dict[str, str] | None = None) -> Wor
 def _store(place: _Place) -> Any:
     """The key-value store at which tasks that srun started meet; rank 0 holds it."""
     host, _, port = str(place.master).rpartition(":")
+    host = _address(host)
     wait = datetime.timedelta(seconds=MEETING_S)
     return dist.TCPStore(  # type: ignore[attr-defined]
         host, int(port), place.size, is_master=place.rank == 0, timeout=wait
     )
+
+
+def _address(host: str) -> str:
+    """A node's name, or the address that Slurm knows it by where the name alone leads nowhere."""
+    with contextlib.suppress(OSError):
+        socket.getaddrinfo(host, None)
+        return host
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, timeout=20).stdout
+        found = re.search(r"NodeAddr=(\S+)", told)
+        if found and found.group(1) != host:
+            return found.group(1)
+    raise WorldError(f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node")
 
 
 def share_cores(local_size: int, env: dict[str, str]) -> None:

@@ -134,10 +134,6 @@ class World:
         """A world of this rank alone, for work that every rank repeats on the same data."""
         return World(device=self.device)
 
-    def wait(self) -> None:
-        """Return when every rank has come here."""
-        self.sum_(torch.zeros((), dtype=torch.int64, device=self.device))
-
     def close(self) -> None:
         """Leave the process group, if this world opened it."""
         if self._owns_group and dist.is_initialized():

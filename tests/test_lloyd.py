@@ -15,6 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 import distkmeans
 from distkmeans.init.given import Given
+from distkmeans.kernels.dense import choose
 from distkmeans.problem import Problem
 from distkmeans.solvers import Record, Solution
 from distkmeans.solvers.lloyd import Lloyd
@@ -246,6 +247,13 @@ def test_precision_fast_is_close() -> None:
     x = load_digits().data.astype(np.float32)
     fast, exact = (distkmeans.fit(x, 10, init=x[:10], precision=p) for p in ("fast", "exact"))
     assert fast.inertia == pytest.approx(exact.inertia, rel=1e-3)
+    lattice = oracle.rows("lattice", 500, 3, seed=0)  # float32 ties everywhere: any of the nearest will do
+    for k in (7, 100):
+        labels = torch.empty(500, dtype=torch.int32)
+        centroids = torch.from_numpy(lattice[:k])
+        choose(torch.from_numpy(lattice), centroids, exact=False).assign(centroids, labels)
+        distances = ((lattice[:, None] - lattice[None, :k]) ** 2).sum(2)
+        assert (distances[np.arange(500), labels.numpy()] == distances.min(1)).all()
 
 
 def test_inertia_is_a_fraction_rounded_once() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import distkmeans
 from distkmeans.exact import arbiter
-from distkmeans.kernels import choose, dense
+from distkmeans.kernels import dense
+from distkmeans.kernels.dense import choose
 from tests import oracle
 
 ALL_KINDS = sorted(oracle.ADVERSARIAL)

@@ -16,7 +16,7 @@ from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
 from distkmeans.init.plus_plus import greedy
 from distkmeans.init.potential import Mass, Potential
 from distkmeans.init.random import draw_rows
-from distkmeans.kernels import choose
+from distkmeans.kernels.dense import choose
 from distkmeans.problem import Problem
 
 

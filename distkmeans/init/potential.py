@@ -21,8 +21,6 @@ LIMB = 26
 WEIGHT_BITS = 24
 COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
-
-
 KEPT_ELEMENTS = 1 << 24
 """Distances of the rows to tried centres that are kept for the one that wins."""
 TINY = 2.0**-300

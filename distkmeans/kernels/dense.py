@@ -137,7 +137,10 @@ class Dense:
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows the first pass left open."""
         undecided = self._pass(centroids, labels, torch.float32, None)
-        if not self.exact or not len(undecided):
+        if not self.exact:
+            self._take_best(centroids, labels, undecided)
+            return 0
+        if not len(undecided):
             return 0
         rest = self._pass(centroids, labels, torch.float64, undecided)
         if len(rest):
@@ -171,7 +174,15 @@ class Dense:
         else:
             scores = buffer[: count * clusters].view(count, clusters)
             scores = torch.addmm(target.bias, placed, target.columns, out=scores)
-        return scores, target.margin(self.norms[index].to(scores.dtype))
+        norms = self.norms[index].to(scores.dtype)
+        return scores, target.margin(norms) if self.exact else torch.zeros_like(norms)
+
+    def _take_best(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+        """Label the rows numbered ``which``, whose best float32 score several centroids share, by any of these."""
+        target = Target.of(centroids, self.frame, torch.float32)
+        for rows in which.split(self.tile_rows):
+            scores, _ = self._scores(rows, target, self._buffer(len(rows), target))
+            labels[rows] = scores.argmax(1).to(labels.dtype)
 
     def _arbitrate(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
         """Decide the rows numbered ``which`` among the candidates that the float64 pass leaves."""
@@ -236,3 +247,22 @@ def exact_products() -> Iterator[None]:
 def automatic_tile(clusters: int) -> int:
     """Rows per tile: the scores of a tile stay near the cores' caches, and at most 128 MiB."""
     return max(1, min(65536 if clusters < NARROW_K else 32768 if clusters <= SMALL_K else 8192, 2**25 // clusters))
+
+
+def choose(
+    rows: Tensor, centroids: Tensor, largest: float | None = None, tile_rows: int | None = None, exact: bool = True
+) -> Dense:
+    """The kernel for these rows: (N, D) as stored, on their device. ``centroids`` (K, D) are the first to come.
+
+    largest: absolute value that no centroid to come exceeds; None where none but these will come.
+    """
+    reach = max(largest_of(rows), largest_of(centroids), largest or 0.0)
+    return Dense(rows, centroids, reach, tile_rows, exact)
+
+
+def largest_of(values: Tensor) -> float:
+    """Largest absolute value of a tensor of any type that rows may have, 0 for an empty one."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(values)
+    return max(abs(float(low)), abs(float(high)))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from distkmeans.errors import InputError, WorldError, one_of, whole_number
 from distkmeans.exact import floats
-from distkmeans.kernels import Kernel, choose
-from distkmeans.kernels.dense import row_hash
+from distkmeans.kernels import Kernel
+from distkmeans.kernels.dense import choose, row_hash
 from distkmeans.problem import Problem
 from distkmeans.solvers import Record, Solution, solvers
 from distkmeans.solvers.empty import relocate

@@ -96,7 +96,8 @@ class Target:
 
     def margin(self, norms: Tensor) -> Tensor:
         """Twice the bound on the scores of rows with these norms (n,), rounded up."""
-        return norms * (self.slope * (1 + 1e-6)) + self.floor * (1 + 1e-6)
+        floor = torch.tensor(self.floor * (1 + 1e-6), dtype=norms.dtype, device=norms.device)
+        return torch.add(floor, norms, alpha=self.slope * (1 + 1e-6))
 
 
 def repeated(centroids: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ def clusters(path: Path, title: str, sample: tuple[Tensor, Tensor], centroids: T
     flat_rows, flat_centroids, names = project(rows, centroids.to(torch.float64).cpu())
     flat_centroids = flat_centroids[:SHOWN_CENTROIDS]
     few = len(centroids) <= 20
-    axes.scatter(*flat_rows.T, c=labels, cmap="tab20" if few else "turbo", s=8, alpha=0.6, linewidths=0)
+    palette = "tab10" if len(centroids) <= 10 else "tab20" if few else "turbo"
+    axes.scatter(*flat_rows.T, c=labels, cmap=palette, s=8, alpha=0.6, linewidths=0)
     size = 90 if few else 24
     axes.scatter(*flat_centroids.T, marker="X", s=size, c=INK, edgecolors="white", linewidths=0.8, label="centroids")
     axes.set_xlabel(names[0])

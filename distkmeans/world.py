@@ -163,14 +163,13 @@ def _roll_call(rank: int, size: int) -> list[int]:
         return []
 
 
-def join(device: str = "auto", environment: dict[str, str] | None = None) -> World:
+def join(device: str = "auto") -> World:
     """This process's world: torchrun's or Slurm's, or a world of one where neither started it.
 
     device: auto (CUDA where there is a card for each local rank), cpu or cuda. Raises InputError for a device that
     is not there, WorldError where the other ranks cannot be reached.
     """
-    env = dict(os.environ) if environment is None else environment
-    place = _torchrun(env) or _slurm(env)
+    place = _place()
     if dist.is_available() and dist.is_initialized():
         local = place or _Place(0, 1)
         chosen = pick_device(device, local.local_rank, local.local_size)
@@ -178,7 +177,7 @@ def join(device: str = "auto", environment: dict[str, str] | None = None) -> Wor
     if place is None:
         return World(device=pick_device(device))
     chosen = pick_device(device, place.local_rank, place.local_size)
-    share_cores(place.local_size, env)
+    share_cores(place.local_size)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     try:
@@ -218,9 +217,9 @@ def _address(host: str) -> str:
     raise WorldError(f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node")
 
 
-def share_cores(local_size: int, env: dict[str, str]) -> None:
+def share_cores(local_size: int) -> None:
     """Divide this node's cores between its ranks, unless OMP_NUM_THREADS says how many threads a rank has."""
-    if "OMP_NUM_THREADS" not in env and local_size > 1:
+    if "OMP_NUM_THREADS" not in os.environ and local_size > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, min(torch.get_num_threads(), cores // local_size)))
 
@@ -247,6 +246,12 @@ class _Place:
     local_rank: int = 0
     local_size: int = 1
     master: str | None = None
+
+
+def _place() -> _Place | None:
+    """Where a launcher has put this process; None where none started it."""
+    env = dict(os.environ)
+    return _torchrun(env) or _slurm(env)
 
 
 def _torchrun(env: dict[str, str]) -> _Place | None:
@@ -294,7 +299,7 @@ def is_restart() -> bool:
 
 def is_rank_zero() -> bool:
     """Whether this process speaks for the job, also before it has joined one."""
-    place = _torchrun(dict(os.environ)) or _slurm(dict(os.environ))
+    place = _place()
     return place is None or place.rank == 0
 
 

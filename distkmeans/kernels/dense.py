@@ -137,20 +137,21 @@ class Dense:
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows the first pass left open."""
-        undecided = self._pass(centroids, labels, torch.float32, None)
+        target = Target.of(centroids, self.frame, torch.float32)
+        undecided = self._pass(target, labels, None)
         if not self.exact:
-            self._take_best(centroids, labels, undecided)
+            self._take_best(target, labels, undecided)
             return 0
         if not len(undecided):
             return 0
-        rest = self._pass(centroids, labels, torch.float64, undecided)
+        target = Target.of(centroids, self.frame, torch.float64)
+        rest = self._pass(target, labels, undecided)
         if len(rest):
-            self._arbitrate(centroids, labels, rest)
+            self._arbitrate(target, centroids.to(torch.float64), labels, rest)
         return len(undecided)
 
-    def _pass(self, centroids: Tensor, labels: Tensor, dtype: torch.dtype, which: Tensor | None) -> Tensor:
+    def _pass(self, target: Target, labels: Tensor, which: Tensor | None) -> Tensor:
         """Label all rows, or those numbered ``which``; the numbers of the rows that remain open."""
-        target = Target.of(centroids, self.frame, dtype)
         count = len(self.rows) if which is None else len(which)
         undecided = torch.empty(count, dtype=torch.bool, device=self.rows.device)
         with exact_products():
@@ -178,26 +179,22 @@ class Dense:
         norms = self.norms[index].to(scores.dtype)
         return scores, target.margin(norms) if self.exact else torch.zeros_like(norms)
 
-    def _take_best(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+    def _take_best(self, target: Target, labels: Tensor, which: Tensor) -> None:
         """Label the rows numbered ``which``, whose best float32 score several centroids share, by any of these."""
-        target = Target.of(centroids, self.frame, torch.float32)
         for rows in which.split(self.tile_rows):
             scores, _ = self._scores(rows, target, self._buffer(len(rows), target))
             labels[rows] = scores.argmax(1).to(labels.dtype)
 
-    def _arbitrate(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+    def _arbitrate(self, target: Target, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
         """Decide the rows numbered ``which`` among the candidates that the float64 pass leaves."""
-        target = Target.of(centroids, self.frame, torch.float64)
-        exact_centroids = centroids.to(torch.float64)
         for rows in which.split(max(1, min(self.tile_rows, PAIRS // len(target.bias)))):
             with exact_products():
                 scores, margin = self._scores(rows, target, self._buffer(len(rows), target))
             candidates = ~(scores < (scores.amax(1) - margin)[:, None])  # what is not ruled out, NaN included
             candidates &= target.bias != NEVER
             row, candidate = candidates.nonzero(as_tuple=True)
-            labels[rows] = arbiter.nearest(self.rows[rows].to(torch.float64), exact_centroids, row, candidate).to(
-                labels.dtype
-            )
+            nearest = arbiter.nearest(self.rows[rows].to(torch.float64), centroids, row, candidate)
+            labels[rows] = nearest.to(labels.dtype)
 
     def _tiles(self, count: int) -> Iterator[slice]:
         return (slice(start, min(start + self.tile_rows, count)) for start in range(0, count, self.tile_rows))
@@ -255,10 +252,10 @@ def choose(
 ) -> Dense:
     """The kernel for these rows: (N, D) as stored, on their device. ``centroids`` (K, D) are the first to come.
 
-    largest: absolute value that no centroid to come exceeds; None where none but these will come.
+    largest: absolute value that no row, of any rank, and no later centroid exceeds; None where these are all.
     """
-    reach = max(largest_of(rows), largest_of(centroids), largest or 0.0)
-    return Dense(rows, centroids, reach, tile_rows, exact)
+    reach = largest_of(rows) if largest is None else largest
+    return Dense(rows, centroids, max(reach, largest_of(centroids)), tile_rows, exact)
 
 
 def largest_of(values: Tensor) -> float:

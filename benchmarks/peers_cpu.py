@@ -34,7 +34,7 @@ ITERATIONS = 10
 
 def ours(x: np.ndarray, k: int) -> float:
     """Seconds per iteration of the whole step: labels, sums, all-reduce, centroids, inertia; without the first two."""
-    problem = pose(World(), own_shard(World(), torch.from_numpy(x), None), metrics["euclidean"]())
+    problem = pose(World(), own_shard(World(), torch.from_numpy(x), None), metrics.build("euclidean"))
     seeds = Given(x[:k])(problem, k, 0)
     records: list = []
     Lloyd(max_iter=2 + ITERATIONS, tol=0).fit(problem, seeds.centroids, records.append)

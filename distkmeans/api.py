@@ -13,13 +13,14 @@ from torch import Tensor
 from distkmeans.clustering import Plan, cluster
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import own_shard
-from distkmeans.errors import InputError, one_of, whole_number
+from distkmeans.errors import InputError
 from distkmeans.init import Seeding, inits
 from distkmeans.init.given import Called, Given
 from distkmeans.metrics import metrics
 from distkmeans.model import assign, like
-from distkmeans.problem import PRECISIONS, pose
-from distkmeans.solvers.lloyd import Lloyd
+from distkmeans.problem import Precision, pose
+from distkmeans.schema import check, check_value
+from distkmeans.solvers import solvers
 from distkmeans.world import World, join
 
 
@@ -68,13 +69,15 @@ def fit(
     with world.guard():
         rows = as_rows(x)
         vector = None if weights is None else _vector(weights)
-        seeding, solver = _seeding(init), Lloyd(max_iter, tol, empty, "auto" if tile_rows is None else tile_rows)
-        one_of("precision", precision, PRECISIONS)
-        k, n_init, seed = whole_number("k", k, 1), whole_number("n_init", n_init, 1), whole_number("seed", seed)
+        tiles = "auto" if tile_rows is None else tile_rows
+        options = {"max_iter": max_iter, "tol": tol, "empty": empty, "tile_rows": tiles}
+        pieces = {"seeding": _seeding(init), "solver": solvers.build("lloyd", options, prefix="")}
+        plan = Plan(**check(Plan, {"k": k, **pieces, "n_init": n_init, "seed": seed}))
+        exact = check_value("precision", precision, Precision) == "exact"
     shard = own_shard(world, rows, vector)
     _warn_of_copies(world, rows)
-    problem = pose(world, shard, metrics[metric](), precision == "exact")
-    solution = cluster(problem, Plan(k, seeding, solver, n_init, seed), lambda restart, record: None).solution
+    problem = pose(world, shard, metrics.build(metric), exact)
+    solution = cluster(problem, plan, lambda restart, record: None).solution
     return Result(
         like(solution.centroids, x), like(solution.labels, x), solution.inertia, solution.iterations, solution.converged
     )
@@ -93,7 +96,7 @@ def predict(x: Any, centroids: Any, metric: str = "euclidean") -> Any:
         raise InputError(f"x: {rows.shape[1]} columns, but the centroids have {targets.shape[1]}")
     if targets.dtype not in (torch.float32, torch.float64):
         targets = targets.to(torch.float64)
-    return like(assign(rows, targets, metrics[metric]()), x)
+    return like(assign(rows, targets, metrics.build(metric)), x)
 
 
 def _world(device: str | None, x: Any) -> World:
@@ -108,7 +111,7 @@ def _world(device: str | None, x: Any) -> World:
 
 def _seeding(init: Any) -> Seeding:
     if isinstance(init, str):
-        return inits[init]()
+        return inits.build(init)
     return Called(init) if callable(init) and not hasattr(init, "__array__") else Given(init)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from distkmeans.exact.random import Stream
 from distkmeans.init import Seeding, Seeds
 from distkmeans.problem import Problem, check_k
+from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, Solver
 
 
@@ -31,10 +33,10 @@ class Clustering:
 class Plan:
     """What to do with a problem: k clusters from ``n_init`` seedings, each solved, the least inertia kept."""
 
-    k: int
+    k: Annotated[int, Range(1)]
     seeding: Seeding
     solver: Solver
-    n_init: int = 1
+    n_init: Annotated[int, Range(1)] = 1
     seed: int = 0
 
 

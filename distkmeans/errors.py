@@ -10,21 +10,8 @@ class InputError(DistkmeansError, ValueError):
 
 
 class WorldError(DistkmeansError, RuntimeError):
-    """The ranks of a job no longer agree, or one of them is gone."""
+    """The ranks of a job no longer agree."""
 
 
-def whole_number(field: str, value: object, least: int | None = None) -> int:
-    """The value as an int. Raises InputError, naming the field, for anything else or less than ``least``."""
-    bound = "" if least is None else f", {least} or more"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InputError(f"{field}={value}: expected a whole number{bound}")
-    number = value.__index__()
-    if least is not None and number < least:
-        raise InputError(f"{field}={value}: expected a whole number{bound}")
-    return number
-
-
-def one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raise InputError, naming the field, unless the value is one of those allowed."""
-    if value not in allowed:
-        raise InputError(f"{field}={value}: unknown; it is one of {', '.join(allowed)}")
+class RankLostError(WorldError):
+    """A rank is gone or does not answer: the others cannot go on without it."""

@@ -70,6 +70,6 @@ def load(run_dir: str | os.PathLike[str]) -> Model:
     if not os.path.isfile(path):
         raise InputError(f"{run_dir}: holds no centroids.safetensors; expected the directory of a finished run")
     config = read_config(run_dir)
-    transform = transforms[config["transform"]["name"]]()
+    transform = transforms.build(config["transform"]["name"])
     transform.restore(read_transform(run_dir))
-    return Model(load_file(path)["centroids"], transform, metrics[config["metric"]["name"]]())
+    return Model(load_file(path)["centroids"], transform, metrics.build(config["metric"]["name"]))

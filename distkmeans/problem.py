@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from distkmeans.exact.fixed_point import Grid
 from distkmeans.metrics import Metric
 from distkmeans.world import World
 
-PRECISIONS = ("exact", "fast")
+Precision = Literal["exact", "fast"]
 """exact: every label is proved. fast: the proofs are skipped, and results may differ in near ties."""
 
 

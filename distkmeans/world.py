@@ -12,15 +12,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distkmeans.errors import InputError, WorldError
+from distkmeans.errors import InputError, RankLostError, WorldError
+from distkmeans.launcher import Place, place
+from distkmeans.schema import check_value
 
 log = logging.getLogger("distkmeans")
+
+Device = Literal["auto", "cpu", "cuda"]
 
 TIMEOUT_S = 600.0
 """How long a collective waits for ranks that hang. A rank that died is noticed at once."""
@@ -28,6 +32,8 @@ MEETING_S = 60.0
 """How long tasks that srun started wait for each other to come up."""
 ROLL_CALL_S = 3.0
 """How long survivors wait for each other when one is lost."""
+ARRIVAL_S = 15.0
+"""How long ranks wait for each other to fail in the same place."""
 
 
 @dataclass
@@ -42,6 +48,7 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     reductions: int = 0
     _owns_group: bool = False
+    _arrivals: int = 0
 
     def sum_(self, values: Tensor) -> Tensor:
         """Sum over ranks, in place. Exact and the same on every rank for integers."""
@@ -96,7 +103,8 @@ class World:
             yield
         except Exception as error:
             failure = error
-        flag = torch.tensor(int(failure is not None), device=self.device)
+        # on the CPU where that can be said there: a rank whose device is the failure has no other
+        flag = torch.tensor(int(failure is not None), device="cpu" if self._owns_group else self.device)
         if self.sum_(flag).item():
             self.raise_together(failure)
 
@@ -108,6 +116,25 @@ class World:
         if failure is not None and self.rank == rank:
             raise failure
         raise InputError(text) if is_input else WorldError(f"rank {rank} failed: {kind}: {text}")
+
+    def all_arrive(self) -> bool:
+        """Whether every rank calls this within ARRIVAL_S: after an error outside ``guard``, can all go on together?
+
+        Said by way of the key-value store, as a rank may still be waiting in some collective. No collective itself.
+        """
+        if self.size == 1:
+            return True
+        self._arrivals += 1
+        keys = [f"distkmeans/arrival/{self._arrivals}/{rank}" for rank in range(self.size)]
+        end = time.monotonic() + ARRIVAL_S
+        try:
+            store = dist.distributed_c10d._get_default_store()
+            store.set(keys[self.rank], "1")
+            while not (all_here := store.check(keys)) and time.monotonic() < end:
+                time.sleep(0.05)
+        except (RuntimeError, ValueError):
+            return False
+        return bool(all_here)
 
     def agree(self, what: str, value: str, remedy: str) -> None:
         """Raise on every rank, naming those that differ, unless all ranks hold the same ``value``."""
@@ -149,7 +176,7 @@ class World:
         except RuntimeError as error:
             missing = _roll_call(self.rank, self.size)
             who = f"rank {', '.join(map(str, missing))} is gone" if missing else "the connection broke or timed out"
-            raise WorldError(f"{who}: {str(error).splitlines()[0]}; see that rank's own output") from error
+            raise RankLostError(f"{who}: {str(error).splitlines()[0]}; see that rank's own output") from error
 
 
 def _roll_call(rank: int, size: int) -> list[int]:
@@ -167,40 +194,48 @@ def join(device: str = "auto") -> World:
     """This process's world: torchrun's or Slurm's, or a world of one where neither started it.
 
     device: auto (CUDA where there is a card for each local rank), cpu or cuda. Raises InputError for a device that
-    is not there, WorldError where the other ranks cannot be reached.
+    is not there, on all ranks if it is missing on one, and RankLostError where the other ranks cannot be reached.
     """
-    place = _place()
+    mine = place()
     if dist.is_available() and dist.is_initialized():
-        local = place or _Place(0, 1)
+        local = mine or Place(0, 1)
         chosen = pick_device(device, local.local_rank, local.local_size)
         return World(dist.get_rank(), dist.get_world_size(), chosen)
-    if place is None:
+    if mine is None:
         return World(device=pick_device(device))
-    chosen = pick_device(device, place.local_rank, place.local_size)
-    share_cores(place.local_size)
+    failure = None
+    try:
+        chosen = pick_device(device, mine.local_rank, mine.local_size)
+    except InputError as error:
+        failure, chosen = error, torch.device("cpu")
+    share_cores(mine.local_size)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
-            store=_store(place) if place.master else None,
-            rank=place.rank,
-            world_size=place.size,
+            store=_store(mine) if mine.master else None,
+            rank=mine.rank,
+            world_size=mine.size,
             timeout=datetime.timedelta(seconds=TIMEOUT_S),
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise WorldError(f"rank {place.rank} of {place.size} cannot reach the others: {reason}") from error
-    return World(place.rank, place.size, chosen, _owns_group=True)
+        raise RankLostError(f"rank {mine.rank} of {mine.size} cannot reach the others: {reason}") from error
+    world = World(mine.rank, mine.size, chosen, _owns_group=True)
+    with world.guard():
+        if failure:
+            raise failure
+    return world
 
 
-def _store(place: _Place) -> Any:
+def _store(mine: Place) -> Any:
     """The key-value store at which tasks that srun started meet; rank 0 holds it."""
-    host, _, port = str(place.master).rpartition(":")
+    host, _, port = str(mine.master).rpartition(":")
     host = _address(host)
     wait = datetime.timedelta(seconds=MEETING_S)
     return dist.TCPStore(  # type: ignore[attr-defined]
-        host, int(port), place.size, is_master=place.rank == 0, timeout=wait
+        host, int(port), mine.size, is_master=mine.rank == 0, timeout=wait
     )
 
 
@@ -214,7 +249,7 @@ def _address(host: str) -> str:
         found = re.search(r"NodeAddr=(\S+)", told)
         if found and found.group(1) != host:
             return found.group(1)
-    raise WorldError(f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node")
+    raise RankLostError(f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node")
 
 
 def share_cores(local_size: int) -> None:
@@ -226,8 +261,7 @@ def share_cores(local_size: int) -> None:
 
 def pick_device(name: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
     """The torch device for ``auto``, ``cpu`` or ``cuda``. Raises InputError for one that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"run.device={name}: unknown; it is auto, cpu or cuda")
+    check_value("run.device", name, Device)
     cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and local_size > cards):
         return torch.device("cpu")
@@ -237,77 +271,3 @@ def pick_device(name: str, local_rank: int = 0, local_size: int = 1) -> torch.de
             " devices; start fewer ranks, or use run.device=cpu"
         )
     return torch.device("cuda", local_rank)
-
-
-@dataclass(frozen=True)
-class _Place:
-    rank: int
-    size: int
-    local_rank: int = 0
-    local_size: int = 1
-    master: str | None = None
-
-
-def _place() -> _Place | None:
-    """Where a launcher has put this process; None where none started it."""
-    env = dict(os.environ)
-    return _torchrun(env) or _slurm(env)
-
-
-def _torchrun(env: dict[str, str]) -> _Place | None:
-    if "RANK" not in env or "WORLD_SIZE" not in env or "MASTER_ADDR" not in env:
-        return None
-    size = int(env["WORLD_SIZE"])
-    return _Place(int(env["RANK"]), size, int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", size)))
-
-
-def _slurm(env: dict[str, str]) -> _Place | None:
-    """The place of a task that srun started. A batch script's own process is no task, though it has a SLURM_PROCID."""
-    if "SLURM_PROCID" not in env or (env.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in env):
-        return None
-    size = int(env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS") or env.get("SLURM_NPROCS") or 1)
-    if size == 1:
-        return None
-    host = env.get("MASTER_ADDR") or _first_host(
-        env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "127.0.0.1"
-    )
-    step = int(env["SLURM_STEP_ID"]) if env.get("SLURM_STEP_ID", "").isdigit() else 0
-    port = env.get("MASTER_PORT") or str(12000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
-    per_node = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or str(size))
-    local_size = int(per_node.group()) if per_node else size
-    return _Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), local_size, f"{host}:{port}")
-
-
-def _first_host(nodes: str) -> str:
-    """The first name of a Slurm node list: gpu[003-007,9],cpu1 begins with gpu003."""
-    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
-    return "".join(part or "" for part in found.groups()) if found else nodes
-
-
-def launch_id() -> str | None:
-    """What names this launch, the same on all its ranks and over its restarts; None for a process on its own."""
-    env = os.environ
-    slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
-    elastic = env.get("TORCHELASTIC_RUN_ID")
-    return slurm or (elastic if elastic and elastic != "none" else None)
-
-
-def is_restart() -> bool:
-    """Whether the launcher started these ranks again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def is_rank_zero() -> bool:
-    """Whether this process speaks for the job, also before it has joined one."""
-    place = _place()
-    return place is None or place.rank == 0
-
-
-def process_seconds() -> float:
-    """Seconds since this process was started, by the operating system's count; 0 where it does not tell."""
-    try:
-        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
-            ticks = int(stat.read().rpartition(")")[2].split()[19])
-            return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return 0.0

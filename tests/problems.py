@@ -32,4 +32,4 @@ def problem_of_rank(rank: int, size: int, x: np.ndarray, weights: np.ndarray | N
 
 def _posed(world: World, x: np.ndarray, weights: np.ndarray | None, metric: str) -> Problem:
     vector = None if weights is None else torch.from_numpy(weights)
-    return pose(world, own_shard(world, as_rows(x), vector), metrics[metric]())
+    return pose(world, own_shard(world, as_rows(x), vector), metrics.build(metric))

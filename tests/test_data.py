@@ -97,7 +97,7 @@ class TestNpy:
 
 class TestBuiltIn:
     def test_patches_are_those_of_the_photographs(self) -> None:
-        source = sources["patches"]()
+        source = sources.build("patches")
         assert (source.rows, source.dims, source.read(0, 1).dtype) == (133_140, 192, torch.uint8)
         image = load_sample_images().images[0]
         every = extract_patches_2d(image[:8, :40], (8, 8)).reshape(-1, 192)
@@ -106,7 +106,7 @@ class TestBuiltIn:
         assert source.read(per_line, per_line + 1)[0].tolist() == image[2:10, :8].reshape(-1).tolist()
 
     def test_digits(self) -> None:
-        source = sources["digits"]()
+        source = sources.build("digits")
         assert (source.rows, source.dims, float(source.read(0, source.rows).max())) == (1797, 64, 16)
 
     def test_an_unknown_name_is_told_with_the_nearest(self) -> None:
@@ -224,7 +224,7 @@ class TestStatisticsPass:
 
 def standardized(x: np.ndarray) -> np.ndarray:
     shard = own_shard(World(), torch.from_numpy(x), None)
-    transform = transforms["standardize"]()
+    transform = transforms.build("standardize")
     transform.fit(World(), shard, scan(World(), shard))
     return apply(transform, shard).rows.numpy()
 
@@ -241,9 +241,9 @@ class TestTransforms:
     def test_normalize_is_scikit_learns(self) -> None:
         x = oracle.rows("normal", 50, 7, seed=0).astype(np.float64)
         x[3] = 0
-        ours = transforms["normalize"]()(torch.from_numpy(x)).numpy()
+        ours = transforms.build("normalize")(torch.from_numpy(x)).numpy()
         np.testing.assert_allclose(ours, unit_length(x), rtol=1e-15)
-        huge = transforms["normalize"]()(torch.tensor([[3e200, 4e200], [3e-320, 4e-320]], dtype=torch.float64))
+        huge = transforms.build("normalize")(torch.tensor([[3e200, 4e200], [3e-320, 4e-320]], dtype=torch.float64))
         np.testing.assert_allclose(huge.numpy(), [[0.6, 0.8]] * 2, rtol=1e-3)
 
     def test_transformed_rows_are_float32_but_for_float64(self) -> None:

@@ -50,7 +50,7 @@ def test_the_same_rows_at_any_world_size(
 def test_seeds_are_rows() -> None:
     x = oracle.rows("normal", 100, 4, seed=0)
     for name in ("plus_plus", "random", "parallel"):
-        seeds = inits[name]()(problem_of(x), 7, 1)
+        seeds = inits.build(name)(problem_of(x), 7, 1)
         assert seeds.centroids.numpy().tolist() == x[seeds.rows].tolist()
 
 
@@ -163,7 +163,7 @@ class TestParallel:
     @pytest.mark.parametrize("options", [{"oversampling": 0}, {"oversampling": -1.0}, {"rounds": 0}, {"sample": 0}])
     def test_refuses(self, options: dict[str, float]) -> None:
         with pytest.raises(distkmeans.InputError, match=rf"init\.{next(iter(options))}="):
-            inits["parallel"](**options)
+            inits.build("parallel", options)
 
 
 class TestGiven:
@@ -192,7 +192,7 @@ class TestGiven:
 
     def test_unreadable(self, tmp_path: Path) -> None:
         with pytest.raises(distkmeans.InputError, match="not given"):
-            inits["file"]()
+            inits.build("file")
         with pytest.raises(distkmeans.InputError, match="no such file"):
             read_centroids(str(tmp_path / "none.npy"), "init.path")
         (tmp_path / "c.safetensors").write_bytes(b"junk")

@@ -30,7 +30,7 @@ def test_the_python_example_runs() -> None:
 def test_a_seeding_of_ones_own() -> None:
     exec(compile(blocks("python")[1], "README.md", "exec"), {})
     x = np.arange(12.0).reshape(6, 2)
-    assert inits["last"]()(problem_of(x), 2, 0).centroids.tolist() == x[-2:].tolist()
+    assert inits.build("last")(problem_of(x), 2, 0).centroids.tolist() == x[-2:].tolist()
 
 
 @pytest.mark.parametrize("line", blocks("sh")[2].splitlines()[:2])

@@ -9,7 +9,8 @@ import torch
 
 import distkmeans
 from distkmeans.errors import InputError, WorldError
-from distkmeans.world import World, _first_host, _slurm, join, pick_device
+from distkmeans.launcher import _first_host, _slurm
+from distkmeans.world import World, join, pick_device
 from tests.worlds import Ranks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -26,5 +25,5 @@ class Source(Protocol):
         """How a user finds a row again, for error messages: ``emb/part-003.npy, row 17``."""
 
 
-sources: Registry[Callable[..., Source]] = Registry("data", "distkmeans.data")
-"""Built from a config's ``data`` group: ``sources[name](**options)``."""
+sources: Registry[Source] = Registry("data", "distkmeans.data")
+"""Built from a config's ``data`` group: ``sources.build(name, options)``."""

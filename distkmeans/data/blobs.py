@@ -7,6 +7,7 @@ there can be any number of them. The numbers are not those that ``make_blobs`` d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ from torch import Tensor
 from distkmeans.data import sources
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream, permute
+from distkmeans.schema import Range
+
+Count = Annotated[int, Range(1)]
+Deviation = Annotated[float, Range(0)]
 
 
 @sources.register("blobs")
@@ -27,10 +32,10 @@ class Blobs:
 
     def __init__(
         self,
-        n_samples: int | Sequence[int] = 10_000,
-        n_features: int = 2,
-        centers: int | Sequence[Sequence[float]] = 4,
-        cluster_std: float | Sequence[float] = 1.0,
+        n_samples: Count | Sequence[Annotated[int, Range(0)]] = 10_000,
+        n_features: Count = 2,
+        centers: Count | Sequence[Sequence[float]] = 4,
+        cluster_std: Deviation | Sequence[Deviation] = 1.0,
         center_box: Sequence[float] = (-10.0, 10.0),
         shuffle: bool = True,
         random_state: int = 0,

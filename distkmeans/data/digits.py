@@ -14,4 +14,4 @@ def open_digits() -> Held:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return Held(torch.from_numpy(data.data), "digits", torch.from_numpy(data.target))
+    return Held(torch.from_numpy(data.data), "digits", torch.from_numpy(data.target), image=(8, 8))

@@ -6,12 +6,15 @@ from torch import Tensor
 
 
 class Held:
-    """rows: (N, D) as stored. truth: int64 (N,), the class of each row, where one is known."""
+    """rows: (N, D) as stored. truth: int64 (N,), the class of each row. image: the shape of a row that is a picture."""
 
-    def __init__(self, values: Tensor, title: str, truth: Tensor | None = None) -> None:
+    def __init__(
+        self, values: Tensor, title: str, truth: Tensor | None = None, image: tuple[int, ...] | None = None
+    ) -> None:
         self.values = values
         self.title = title
         self.truth = truth
+        self.image = image
         self.rows, self.dims = values.shape
 
     def read(self, start: int, stop: int) -> Tensor:

@@ -20,4 +20,4 @@ def open_patches() -> Held:
     for image in load_sample_images().images:
         windows = np.lib.stride_tricks.sliding_window_view(image, (SIDE, SIDE), axis=(0, 1))[::STRIDE, ::STRIDE]
         parts.append(windows.transpose(0, 1, 3, 4, 2).reshape(-1, SIDE * SIDE * image.shape[2]))
-    return Held(torch.from_numpy(np.concatenate(parts)), "patches")
+    return Held(torch.from_numpy(np.concatenate(parts)), "patches", image=(SIDE, SIDE, 3))

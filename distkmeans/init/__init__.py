@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
-from distkmeans.errors import InputError, whole_number
+from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream
 from distkmeans.init.smallest import smallest
 from distkmeans.problem import Problem
 from distkmeans.registry import Registry
+from distkmeans.schema import Range
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,15 @@ class Seeding(Protocol):
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds: ...
 
 
-inits: Registry[Callable[..., Seeding]] = Registry("init", "distkmeans.init")
+SampleSize = Annotated[int, Range(1)] | None
+
+inits: Registry[Seeding] = Registry("init", "distkmeans.init")
 
 
 def seeds_of(problem: Problem, numbers: Tensor) -> Seeds:
     """The rows of these global numbers (K,) as centroids. A collective."""
     values = problem.shard.fetch(problem.world, numbers)
     return Seeds(problem.centroids(values), numbers.tolist())
-
-
-def sample_size(sample: int | None) -> int | None:
-    """The option ``init.sample``, checked."""
-    return None if sample is None else whole_number("init.sample", sample, 1)
 
 
 def sampled(problem: Problem, sample: int | None, k: int, seed: int) -> Problem:

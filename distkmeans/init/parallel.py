@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from distkmeans.data.columns import moments, scan
 from distkmeans.data.shard import Shard, weight_type
-from distkmeans.errors import InputError, whole_number
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
-from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
+from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.plus_plus import greedy
 from distkmeans.init.potential import Mass, Potential
 from distkmeans.init.random import draw_rows
 from distkmeans.kernels.dense import choose
 from distkmeans.problem import Problem
+from distkmeans.schema import Range
 
 
 @inits.register("parallel")
@@ -26,11 +26,13 @@ class Parallel:
 
     draws = True
 
-    def __init__(self, oversampling: float = 0.5, rounds: int = 5, sample: int | None = None) -> None:
-        if isinstance(oversampling, str) or not 0 < oversampling < math.inf:
-            raise InputError(f"init.oversampling={oversampling}: expected more than 0 (times k rows per round)")
-        self.oversampling, self.rounds = oversampling, whole_number("init.rounds", rounds, 1)
-        self.sample = sample_size(sample)
+    def __init__(
+        self,
+        oversampling: Annotated[float, Range(above=0)] = 0.5,
+        rounds: Annotated[int, Range(1)] = 5,
+        sample: SampleSize = None,
+    ) -> None:
+        self.oversampling, self.rounds, self.sample = oversampling, rounds, sample
 
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         chosen = sampled(problem, self.sample, k, seed)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.exact.random import Stream
-from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
+from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.potential import Mass, Potential
 from distkmeans.init.random import draw_rows
 from distkmeans.problem import Problem
@@ -27,8 +27,8 @@ class PlusPlus:
 
     draws = True
 
-    def __init__(self, sample: int | None = None) -> None:
-        self.sample = sample_size(sample)
+    def __init__(self, sample: SampleSize = None) -> None:
+        self.sample = sample
 
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         numbers = greedy(sampled(problem, self.sample, k, seed), k, seed)

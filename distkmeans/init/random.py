@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream
-from distkmeans.init import Seeds, inits, sample_size, sampled, seeds_of
+from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.smallest import smallest
 from distkmeans.problem import Problem
 
@@ -20,8 +20,8 @@ class Random:
 
     draws = True
 
-    def __init__(self, sample: int | None = None) -> None:
-        self.sample = sample_size(sample)
+    def __init__(self, sample: SampleSize = None) -> None:
+        self.sample = sample
 
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         numbers = draw_rows(sampled(problem, self.sample, k, seed), k, Stream(seed, "init/random"))

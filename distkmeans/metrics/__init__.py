@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -28,4 +27,4 @@ class Metric(Protocol):
         """Centroids (K, D) from elsewhere, brought to where ``centres`` would put them."""
 
 
-metrics: Registry[Callable[[], Metric]] = Registry("metric", "distkmeans.metrics")
+metrics: Registry[Metric] = Registry("metric", "distkmeans.metrics")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +18,23 @@ import torch
 from torch import Tensor
 
 from distkmeans.errors import InputError
-from distkmeans.world import World, is_restart, launch_id
+from distkmeans.launcher import is_restart, launch_id, node_name
+from distkmeans.world import World
 
+FAILURE = "failed.json"
+"""Why a point of a sweep failed."""
 OWN_FILES = (
     *("config.yaml", "centroids.safetensors", "centroids.npy", "transform.safetensors"),
-    *("metrics.jsonl", "summary.json", "log.txt"),
+    *("metrics.jsonl", "summary.json", "log.txt", FAILURE),
 )
+BEFORE_THE_FIRST_ITERATION = ("config.yaml", "log.txt")
 OWN_FOLDERS = ("labels", "labels.part", "plots")
 SIGNS = ("config.yaml", "summary.json")
 """Files by which a directory is known to hold a run, finished or not."""
+SWEEP = "sweep.csv"
+"""The file by which a directory is known to hold a sweep."""
+VISIBLE_S = 8.0
+"""How long a shared file system may take to show a new file on another node."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,16 @@ class RunDir:
 
     world: World
     path: Path
+    made: bool = False
+
+    def discard(self) -> None:
+        """Give up a claim before the first iteration: remove what was written, and the directory if new (rank 0)."""
+        if self.world.rank == 0:
+            for name in BEFORE_THE_FIRST_ITERATION:
+                (self.path / name).unlink(missing_ok=True)
+            if self.made:
+                with contextlib.suppress(OSError):  # somebody has put a file there
+                    self.path.rmdir()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all (rank 0)."""
@@ -76,31 +97,91 @@ class RunDir:
         self.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
 
 
-def claim(world: World, path: str | None, name: str, overwrite: bool) -> RunDir:
+def claim(world: World, path: str | os.PathLike[str] | None, name: str, overwrite: bool) -> RunDir:
     """The directory ``path``, or a new one under ``runs`` that bears ``name`` and the launch's id. A collective.
 
-    Raises InputError on all ranks for one that holds a run, unless ``overwrite``, or cannot be written to.
+    Raises InputError on all ranks for one that holds a run, unless ``overwrite``, that cannot be written to, or that
+    is not the same directory on all nodes.
     """
-    chosen = Path()
+    return _claim(world, path, lambda: _take(Path(path), overwrite) if path else _make_new(name))
+
+
+def claim_sweep(world: World, path: str | None, name: str) -> RunDir:
+    """The directory of a sweep, which may hold points of it already. A collective; raises as ``claim``."""
+    return _claim(world, path, lambda: _take_sweep(Path(path)) if path else _make_new(name))
+
+
+def free(path: str | os.PathLike[str] | None, overwrite: bool) -> None:
+    """Raise InputError where ``claim`` would, as far as can be known without making anything."""
+    if path:
+        _refuse(Path(path), overwrite)
+        parent = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"run.dir={path}: {parent} cannot be written to; choose another")
+
+
+def _claim(world: World, asked: str | os.PathLike[str] | None, take: Callable[[], tuple[Path, bool]]) -> RunDir:
+    chosen, made, token = Path(), False, ""
     with world.guard():
         if world.rank == 0:
             try:
-                chosen = _take(Path(path), overwrite) if path else _make_new(name)
-                (chosen / "plots").mkdir(exist_ok=True)
+                chosen, made = take()
+                token = f".seen-{secrets.token_hex(8)}"
+                (chosen / token).touch()
             except OSError as error:
-                raise InputError(f"run.dir={error.filename or path}: {error.strerror}; choose another") from error
-    return RunDir(world, Path(world.share(str(chosen))))
+                raise InputError(f"run.dir={error.filename or asked}: {error.strerror}; choose another") from error
+    there, token = world.share((os.path.abspath(chosen), token))
+    try:
+        _check_shared(world, Path(there), token)
+    finally:
+        if world.rank == 0:
+            (chosen / token).unlink(missing_ok=True)
+    return RunDir(world, chosen if world.rank == 0 else Path(there), made)
 
 
-def _take(path: Path, overwrite: bool) -> Path:
+def _check_shared(world: World, path: Path, token: str) -> None:
+    """Raise InputError on all ranks, naming nodes, unless every rank sees rank 0's file in ``path``. A collective."""
+    end = time.monotonic() + VISIBLE_S
+    while not (seen := (path / token).exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    writable = seen and os.access(path, os.W_OK | os.X_OK)
+    blind = [(rank, told) for rank, told in enumerate(world.collect(None if writable else (node_name(), seen))) if told]
+    if blind:
+        rank, (node, seen) = blind[0]
+        ranks = ", ".join(str(rank) for rank, _ in blind)
+        what = "cannot write to" if seen else "does not see"
+        raise InputError(
+            f"run.dir={path}: node {node} {what} the folder that rank 0 writes to (ranks {ranks}); choose one on a file"
+            " system that all nodes share"
+        )
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run.dir={path}: a file, not a directory; choose another")
+    if (path / SWEEP).exists():
+        raise InputError(f"run.dir={path}: holds a sweep; choose another, or go on with it: -m")
+    if not overwrite and any((path / sign).exists() for sign in SIGNS):
+        raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
+
+
+def _take(path: Path, overwrite: bool) -> tuple[Path, bool]:
+    _refuse(path, overwrite)
+    made = not path.exists()
+    if any((path / sign).exists() for sign in SIGNS):
+        _clear(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path, made
+
+
+def _take_sweep(path: Path) -> tuple[Path, bool]:
     if path.exists() and not path.is_dir():
         raise InputError(f"run.dir={path}: a file, not a directory; choose another")
     if any((path / sign).exists() for sign in SIGNS):
-        if not overwrite:
-            raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
-        _clear(path)
+        raise InputError(f"run.dir={path}: holds a single run, not a sweep; choose another")
+    made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    return path
+    return path, made
 
 
 def _clear(path: Path) -> None:
@@ -112,22 +193,20 @@ def _clear(path: Path) -> None:
             shutil.rmtree(path / folder)
 
 
-def _make_new(name: str) -> Path:
+def _make_new(name: str) -> tuple[Path, bool]:
     """runs/<name>-<launch>, made by this call alone; a launch that starts again takes its unfinished one back."""
     launch = launch_id()
-    names = [f"{name}-{launch}"] if launch else []
-    for candidate in names:
-        path = Path("runs") / candidate
-        if is_restart() and path.is_dir() and not (path / "summary.json").exists():
-            _clear(path)
-            return path
+    path = Path("runs") / f"{name}-{launch}"
+    if launch and is_restart() and path.is_dir() and not (path / "summary.json").exists():
+        _clear(path)
+        return path, False
     Path("runs").mkdir(exist_ok=True)
     for path in _candidates(name, launch):
         try:
             path.mkdir()
         except FileExistsError:
             continue
-        return path
+        return path, True
     raise AssertionError("the candidates never end")
 
 

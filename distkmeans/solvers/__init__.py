@@ -51,4 +51,4 @@ class Solver(Protocol):
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution: ...
 
 
-solvers: Registry[Callable[..., Solver]] = Registry("solver", "distkmeans.solvers")
+solvers: Registry[Solver] = Registry("solver", "distkmeans.solvers")

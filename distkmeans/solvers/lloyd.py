@@ -7,20 +7,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from distkmeans.errors import InputError, WorldError, one_of, whole_number
+from distkmeans.errors import InputError, WorldError
 from distkmeans.exact import floats
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.dense import choose, row_hash
 from distkmeans.problem import Problem
+from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
 from distkmeans.solvers.empty import relocate
 from distkmeans.stats import ClusterSums, inertia, safe_exponent, tally, to_float
 
-POLICIES = ("farthest", "keep", "fail")
+Empty = Literal["farthest", "keep", "fail"]
 
 
 @dataclass
@@ -48,13 +50,14 @@ class Lloyd:
     """
 
     def __init__(
-        self, max_iter: int = 300, tol: float = 1e-4, empty: str = "farthest", tile_rows: int | str = "auto"
+        self,
+        max_iter: Annotated[int, Range(1)] = 300,
+        tol: Annotated[float, Range(0)] = 1e-4,
+        empty: Empty = "farthest",
+        tile_rows: Annotated[int, Range(1)] | Literal["auto"] = "auto",
     ) -> None:
-        if isinstance(tol, str) or not 0 <= tol < math.inf:
-            raise InputError(f"solver.tol={tol}: expected 0 or more (times the mean feature variance)")
-        one_of("solver.empty", empty, POLICIES)
-        self.max_iter, self.tol, self.empty = whole_number("solver.max_iter", max_iter, 1), tol, empty
-        self.tile_rows = None if tile_rows == "auto" else whole_number("solver.tile_rows", tile_rows, 1)
+        self.max_iter, self.tol, self.empty = max_iter, tol, empty
+        self.tile_rows = None if tile_rows == "auto" else tile_rows
 
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
         with problem.world.guard():

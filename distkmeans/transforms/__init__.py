@@ -32,7 +32,7 @@ class Transform(Protocol):
         """(n, D) rows as stored; float32 (n, D'), or float64 for float64 rows."""
 
 
-transforms: Registry[Callable[..., Transform]] = Registry("transform", "distkmeans.transforms")
+transforms: Registry[Transform] = Registry("transform", "distkmeans.transforms")
 
 
 def rounded(values: Tensor, like: torch.dtype) -> Tensor:

@@ -1,0 +1,2 @@
+def manual(conf):
+    return ""

@@ -1,0 +1,97 @@
+"""Where a launcher has put this process: torchrun, srun, or none, told by the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """rank of ``size`` ranks, local_rank of the ``local_size`` on this node. master: host:port, where srun's meet."""
+
+    rank: int
+    size: int
+    local_rank: int = 0
+    local_size: int = 1
+    master: str | None = None
+
+
+def place() -> Place | None:
+    """Where a launcher has put this process; None where none started it."""
+    env = dict(os.environ)
+    return _torchrun(env) or _slurm(env)
+
+
+def _torchrun(env: dict[str, str]) -> Place | None:
+    if "RANK" not in env or "WORLD_SIZE" not in env or "MASTER_ADDR" not in env:
+        return None
+    size = int(env["WORLD_SIZE"])
+    return Place(int(env["RANK"]), size, int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", size)))
+
+
+def _slurm(env: dict[str, str]) -> Place | None:
+    """The place of a task that srun started. A batch script's own process is no task, though it has a SLURM_PROCID."""
+    if "SLURM_PROCID" not in env or (env.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in env):
+        return None
+    size = int(env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS") or env.get("SLURM_NPROCS") or 1)
+    if size == 1:
+        return None
+    host = env.get("MASTER_ADDR") or _first_host(
+        env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "127.0.0.1"
+    )
+    step = int(env["SLURM_STEP_ID"]) if env.get("SLURM_STEP_ID", "").isdigit() else 0
+    port = env.get("MASTER_PORT") or str(12000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
+    per_node = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or str(size))
+    local_size = int(per_node.group()) if per_node else size
+    return Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), local_size, f"{host}:{port}")
+
+
+def _first_host(nodes: str) -> str:
+    """The first name of a Slurm node list: gpu[003-007,9],cpu1 begins with gpu003."""
+    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
+
+
+def launch_id() -> str | None:
+    """What names this launch, the same on all its ranks and over its restarts; None for a process on its own."""
+    env = os.environ
+    slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
+    elastic = env.get("TORCHELASTIC_RUN_ID")
+    return slurm or (elastic if elastic and elastic != "none" else None)
+
+
+def is_restart() -> bool:
+    """Whether the launcher started these ranks again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def is_rank_zero() -> bool:
+    """Whether this process speaks for the job, also before it has joined one."""
+    mine = place()
+    return mine is None or mine.rank == 0
+
+
+def node_name() -> str:
+    """What this machine calls itself."""
+    return socket.gethostname()
+
+
+def launch_seconds() -> float:
+    """Seconds since the job's command was started, by the operating system's count; 0 where it does not tell.
+
+    Under torchrun the command is the agent, this process's parent; a rank that was started again counts from then.
+    """
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and not is_restart()
+    return _seconds_of(os.getppid() if by_torchrun else os.getpid())
+
+
+def _seconds_of(process: int) -> float:
+    try:
+        with open(f"/proc/{process}/stat") as stat, open("/proc/uptime") as uptime:
+            ticks = int(stat.read().rpartition(")")[2].split()[19])
+            return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -71,7 +71,7 @@ def _carry_out(world: World, request: config.Request) -> int:
     if request.common.dry_run:
         from distkmeans.dry_run import rehearse
 
-        return rehearse(world, request.points, request.ranks)
+        return rehearse(world, request.points, request.common, request.multirun, request.ranks)
     if request.multirun:
         sweep = Sweep.open(world, request.points, request.common)
         return submit(sweep, request.slurm) if request.slurm else sweep.run()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.data import Source
+from distkmeans.data.npy import NpyFiles
 from distkmeans.errors import InputError
 from distkmeans.exact.floats import MANTISSA_BITS
 from distkmeans.world import World
@@ -83,7 +84,7 @@ class Shard:
             mine = (numbers >= self.start) & (numbers < self.start + len(self))
             local = numbers[mine] - self.start
         else:
-            local = torch.searchsorted(self.picked, numbers).clamp(max=max(0, len(self) - 1))
+            local = torch.searchsorted(self.picked, numbers.contiguous()).clamp(max=max(0, len(self) - 1))
             mine = (self.picked[local] == numbers) if len(self) else torch.zeros_like(numbers, dtype=torch.bool)
             local = local[mine]
         found[mine] = self.rows[local].to(torch.float64)
@@ -102,7 +103,7 @@ def open_shard(world: World, source: Source, weights: Source | None = None) -> S
             raise InputError(f"{source.name(0)}: {source.rows} rows of {source.dims} columns; there is nothing to do")
         if weights is not None and weights.rows != source.rows:
             raise InputError(f"data.weights: {weights.rows} weights for {source.rows} rows; one for each row")
-    world.agree("the data", f"{source.rows} rows of {source.dims} columns", "give every rank the same files")
+    world.agree("the data", described(source, weights), "give every rank the same files")
     start = source.rows * world.rank // world.size
     stop = source.rows * (world.rank + 1) // world.size
     with world.guard():
@@ -110,6 +111,12 @@ def open_shard(world: World, source: Source, weights: Source | None = None) -> S
         read = None if weights is None else weights.read(start, stop).reshape(-1).to(world.device)
         shard = Shard(rows, start, source.rows, None, source.name)
     return weighted(world, shard, read, (weights or source).name)
+
+
+def described(source: Source, weights: Source | None) -> str:
+    """What all ranks must find alike."""
+    prints = [file.fingerprint() for file in (source, weights) if isinstance(file, NpyFiles)]
+    return f"{source.rows} rows of {source.dims} columns" + "".join(f" ({text})" for text in prints)
 
 
 def own_shard(world: World, rows: Tensor, weights: Tensor | None) -> Shard:
@@ -151,7 +158,8 @@ def weighted(world: World, shard: Shard, weights: Tensor | None, name: Callable[
         bad = ~(torch.isfinite(stored) & (stored >= 0))
         if bad.any():
             at = int(bad.nonzero()[0])
-            raise InputError(f"weights: {float(weights[at])} at {name(shard.start + at)}; expected 0 or more, finite")
+            where = name(int(shard.numbers(slice(0, len(shard)))[at]))
+            raise InputError(f"weights: {float(weights[at])} at {where}; expected 0 or more, finite")
     if not world.max_((stored > 0).any().to(torch.int64)):
         raise InputError("weights: all are 0; at least one row needs a weight above 0")
     return replace(shard, weights=stored)

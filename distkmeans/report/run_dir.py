@@ -111,13 +111,16 @@ def claim_sweep(world: World, path: str | None, name: str) -> RunDir:
     return _claim(world, path, lambda: _take_sweep(Path(path)) if path else _make_new(name))
 
 
-def free(path: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """Raise InputError where ``claim`` would, as far as can be known without making anything."""
+def check_free(path: str | os.PathLike[str] | None, overwrite: bool, sweep: bool) -> None:
+    """Raise InputError where claiming would, as far as can be known without making anything."""
     if path:
-        _refuse(Path(path), overwrite)
-        parent = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"run.dir={path}: {parent} cannot be written to; choose another")
+        if sweep:
+            _refuse_sweep(Path(path))
+        else:
+            _refuse(Path(path), overwrite)
+        folder = next(folder for folder in (Path(path).absolute(), *Path(path).absolute().parents) if folder.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"run.dir={path}: {folder} cannot be written to; choose another")
 
 
 def _claim(world: World, asked: str | os.PathLike[str] | None, take: Callable[[], tuple[Path, bool]]) -> RunDir:
@@ -147,7 +150,7 @@ def _check_shared(world: World, path: Path, token: str) -> None:
     writable = seen and os.access(path, os.W_OK | os.X_OK)
     blind = [(rank, told) for rank, told in enumerate(world.collect(None if writable else (node_name(), seen))) if told]
     if blind:
-        rank, (node, seen) = blind[0]
+        node, seen = blind[0][1]
         ranks = ", ".join(str(rank) for rank, _ in blind)
         what = "cannot write to" if seen else "does not see"
         raise InputError(
@@ -174,11 +177,15 @@ def _take(path: Path, overwrite: bool) -> tuple[Path, bool]:
     return path, made
 
 
-def _take_sweep(path: Path) -> tuple[Path, bool]:
+def _refuse_sweep(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"run.dir={path}: a file, not a directory; choose another")
     if any((path / sign).exists() for sign in SIGNS):
         raise InputError(f"run.dir={path}: holds a single run, not a sweep; choose another")
+
+
+def _take_sweep(path: Path) -> tuple[Path, bool]:
+    _refuse_sweep(path)
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     return path, made

@@ -104,9 +104,10 @@ def _earlier(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def _until_status(line: Mapping[str, str]) -> dict[str, str]:
+def _overrides(line: Mapping[str, str]) -> dict[str, str]:
+    """The cells before the status that are not empty."""
     names = list(line)
-    return {name: line[name] for name in names[: names.index("status")]}
+    return {name: line[name] for name in names[: names.index("status")] if line[name]}
 
 
 def _row(folder: Path, overrides: Mapping[str, str]) -> Row | None:

@@ -1,0 +1,110 @@
+"""What a run needs, known from its settings: bytes of memory per rank, and passes over the rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from distkmeans.init.potential import KEPT_ELEMENTS
+from distkmeans.kernels.dense import automatic_tile
+from distkmeans.problem import Problem
+from distkmeans.settings import Settings
+
+PROCESS_BYTES = 330 << 20
+"""A process that has loaded torch, before it reads a row (torch 2.13, CPU)."""
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak, of one rank. stored: of a row as it is read. dtype: its type's name."""
+
+    rows: int
+    seeding: int
+    solving: int
+    stored: int
+    dtype: str
+
+    @property
+    def total(self) -> int:
+        return PROCESS_BYTES + self.rows + max(self.seeding, self.solving)
+
+    def told(self) -> str:
+        return (
+            f"rows {bytes_told(self.rows)}, seeding {bytes_told(self.seeding)}, then solving"
+            f" {bytes_told(self.solving)}, and the process itself"
+        )
+
+
+def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, problem: Problem) -> Memory:
+    """The peak of the rank with the most of ``total`` rows. problem: a sample's, for its types and limbs."""
+    rows, dims, k = -(-total // ranks), problem.shard.dims, settings.general.k
+    as_read = dims * stored.itemsize
+    as_seen = (
+        0
+        if problem.shard.rows.dtype == stored and settings.transform.name == "none"
+        else dims * (problem.shard.rows.dtype.itemsize)
+    )
+    sums = k * problem.grid.limbs * (dims + 1) * 8
+    scores = min(rows, automatic_tile(k)) * k * 4
+    labels = rows * (4 if k <= 2**31 else 8)
+    weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
+    return Memory(
+        rows=rows * (as_read + as_seen) + weights,
+        seeding=_seeding_bytes(settings, rows, dims, k),
+        solving=2 * labels + rows * 9 + 4 * sums + scores,
+        stored=as_read,
+        dtype=str(stored).removeprefix("torch."),
+    )
+
+
+def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:
+    """Of the potential of k-means++ and k-means||: rows on its grid in float32, distances in float64."""
+    seeding = settings.plan.seeding
+    name = settings.given["init"]["name"]
+    if name not in ("plus_plus", "parallel"):
+        return rows * 16 if seeding.draws else 0
+    taken = min(rows, getattr(seeding, "sample", None) or rows)
+    tried = (2 + int(math.log(k))) * taken if name == "plus_plus" else 0
+    return taken * (4 * dims + 24) + 8 * min(KEPT_ELEMENTS, tried)
+
+
+def passes_of(settings: Settings, total: int) -> list[tuple[str, str]]:
+    """Phases of a run, and how often each goes over the rows."""
+    transform = {"none": 0, "normalize": 2}.get(settings.transform.name, 3)
+    statistics = 2 + 2 * (settings.given["metric"]["name"] == "cosine")
+    most = getattr(settings.plan.solver, "max_iter", None)
+    phases = [("read", "1"), ("transform", str(transform)), ("statistics", str(statistics))]
+    phases += [("seeding", _seeding_passes(settings, total))]
+    phases += [("iterations", f"at most {most:,}" if most else "as many as the solver needs"), ("last labels", "1")]
+    times = settings.general.n_init if settings.plan.seeding.draws else 1
+    if times > 1:
+        phases += [("from seeding on", f"{times} times")]
+    return [(name, count) for name, count in phases if count != "0"]
+
+
+def _seeding_passes(settings: Settings, total: int) -> str:
+    seeding, k = settings.plan.seeding, settings.general.k
+    sample = getattr(seeding, "sample", None)
+    count = {"plus_plus": k, "parallel": getattr(seeding, "rounds", 0) + 2, "random": 1}.get(
+        settings.given["init"]["name"], 1 if seeding.draws else 0
+    )
+    return f"{count:,} over {sample:,} rows" if sample and sample < total else f"{count:,}"
+
+
+def bytes_told(count: float) -> str:
+    """12.3 MB: three digits, powers of 1,000."""
+    place = 0
+    while count >= 999.5 and place < len(UNITS) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.0f} {UNITS[place]}" if place == 0 or count >= 99.5 else f"{count:.3g} {UNITS[place]}"
+
+
+def seconds_told(seconds: float) -> str:
+    """1.5 ms, 12 s, 3.4 min, 5.6 h or 2.1 days."""
+    for limit, unit, name in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds / 86400:.3g} days"

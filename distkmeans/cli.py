@@ -17,6 +17,9 @@ from distkmeans.slurm import submit
 from distkmeans.sweep import Sweep
 from distkmeans.world import World, join
 
+LEAD_S = 0.5
+"""How long other ranks wait before they fail: launchers end all ranks once one has failed, and rank 0 speaks first."""
+
 
 def main(arguments: Sequence[str], conf: Path) -> int:
     """Do what the command line asks for, by the configuration groups in ``conf``; the exit status, on every rank."""
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str], conf: Path) -> int:
         if is_rank_zero():
             print(f"distkmeans: error: {told(error)}", file=sys.stderr, flush=True)
         else:
-            time.sleep(0.5)  # launchers end the other ranks once one has failed: rank 0 speaks first
+            time.sleep(LEAD_S)
         return 1
 
 
@@ -96,5 +99,5 @@ def _different(one: dict[str, dict[str, object]], other: dict[str, dict[str, obj
         (point, key)
         for point in sorted(one.keys() | other.keys())
         for key in sorted(one.get(point, {}).keys() | other.get(point, {}).keys())
-        if one.get(point, {}).get(key) != other.get(point, {}).get(key)
+        if str(one.get(point, {}).get(key)) != str(other.get(point, {}).get(key))  # NaN is not equal to itself
     ]

@@ -211,7 +211,7 @@ class _Composer:
         known = [*flattened(OmegaConf.to_container(config)), *_groups()]
         siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
         listing = f"; the keys here are {schema.listed(siblings, 'and')}" if siblings else ""
-        return f"{key}: unknown key{schema.nearest(key, known)}{listing}"
+        return f"{key}: unknown key{schema.nearest_key(key, known)}{listing}"
 
 
 def _parsed(texts: Sequence[str]) -> list[Override]:
@@ -229,6 +229,9 @@ def _parsed(texts: Sequence[str]) -> list[Override]:
 
 def _refuse_unused(overrides: Sequence[Override]) -> None:
     for override in overrides:
+        if override.key_or_group in GROUPS and override.value() is None:
+            expected = schema.listed(GROUPS[override.key_or_group].names(), "or")
+            raise InputError(f"{override.input_line}: expected {expected}")
         key = override.key_or_group
         if key.split("/")[0].split(".")[0] == "hydra" and not key.startswith(HYDRA_KEYS):
             raise InputError(f"{key}: has no effect here; of Hydra's own keys {schema.listed(HYDRA_KEYS, 'and')} do")

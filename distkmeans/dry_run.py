@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import time
@@ -204,10 +206,8 @@ def _time(world: World, settings: Settings, problem: Problem, centroids: torch.T
         if record.iteration == PROBE_ITERATIONS:
             raise _EnoughError
 
-    try:
+    with contextlib.suppress(_EnoughError):
         settings.plan.solver.fit(problem, centroids, hear)
-    except _EnoughError:
-        pass
-    each = [after - before for before, after in zip(times, times[1:], strict=False)]
+    each = [after - before for before, after in itertools.pairwise(times)]
     mine = min(each[1:] or each)  # the others were disturbed; the first adds up all rows
     return float(world.max_(torch.tensor(mine, dtype=torch.float64, device=world.device)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -54,7 +54,7 @@ class Job:
         self._tick("start", self.start_seconds or launch_seconds())
         with also_to(directory.path / "log.txt" if self.world.rank == 0 else None):
             try:
-                directory.write_text("config.yaml", to_yaml(self.settings.given))
+                directory.write_config(self.settings.given)
                 return self._solve(self._read(opened, directory), directory)
             except Exception as error:
                 log.error(error)
@@ -157,10 +157,3 @@ class Job:
 
     def _tick(self, phase: str, seconds: float) -> None:
         self.seconds[phase] = round(seconds, 4)
-
-
-def to_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings as config.yaml holds them."""
-    import yaml
-
-    return yaml.safe_dump(dict(settings), sort_keys=False)

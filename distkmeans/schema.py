@@ -58,7 +58,7 @@ def check(taker: Callable[..., Any], given: Mapping[str, Any], prefix: str = "")
         if name not in parameters and not open_ended:
             known = [f"{prefix}{key}" for key in parameters]
             keys = f"the keys here are {listed(known, 'and')}" if known else f"{prefix.rstrip('.')} takes none"
-            raise InputError(f"{prefix}{name}: unknown key{nearest(f'{prefix}{name}', known)}; {keys}")
+            raise InputError(f"{prefix}{name}: unknown key{nearest_key(f'{prefix}{name}', known)}; {keys}")
     for name, parameter in parameters.items():
         if name not in given and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             raise InputError(f"{prefix}{name}: not given; expected {described(hints.get(name, Any))}")
@@ -98,6 +98,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``; did you mean ...?`` for the known word that is nearest, empty where none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """The same for a key such as ``solver.maxiter``: first among those beside it, then by its last part alone."""
+    prefix, _, last = key.rpartition(".")
+    for keys in ([name for name in known if name.rpartition(".")[0] == prefix], known):
+        lasts = {name.rpartition(".")[2]: name for name in reversed(keys)}
+        near = difflib.get_close_matches(last, list(lasts), n=1)
+        if near:
+            return f"; did you mean {lasts[near[0]]}?"
+    return ""
 
 
 def listed(words: Sequence[str], last: str) -> str:

@@ -114,7 +114,7 @@ class Settings:
         plain = {group: _plain(group, given.get(group, {})) for group in PLAIN}
         names = {group: _named(registry, given.get(group)) for group, registry in GROUPS.items()}
         data_name, data = names["data"]
-        companions = {key: data.pop(key) for key in ("weights", "ids") if key in data}
+        companions: dict[str, Any] = {key: data.pop(key) for key in ("weights", "ids") if key in data}
         data = schema.check(sources[data_name], data, "data.")
         built = {group: GROUPS[group].build(*names[group]) for group in GROUPS if group != "data"}
         plan = Plan(general.k, built["init"], built["solver"], general.n_init, general.seed)
@@ -145,7 +145,7 @@ def _top_level(given: Mapping[str, Any]) -> dict[str, Any]:
     for key in rest:
         if key not in known:
             raise InputError(
-                f"{key}: unknown key{schema.nearest(key, known)}; the keys here are {schema.listed(known, 'and')}"
+                f"{key}: unknown key{schema.nearest_key(key, known)}; the keys here are {schema.listed(known, 'and')}"
             )
     return rest
 

@@ -148,7 +148,7 @@ class TestBlobs:
     )
     def test_refuses(self, options: dict[str, int]) -> None:
         with pytest.raises(distkmeans.InputError, match=r"data\."):
-            Blobs(**options)  # type: ignore[arg-type]
+            sources.build("blobs", options)
 
 
 class TestArrays:

@@ -15,7 +15,7 @@ from torch import Tensor
 from distkmeans.data import sources
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream, permute
-from distkmeans.schema import Range
+from distkmeans.schema import Range, listed
 
 Count = Annotated[int, Range(1)]
 Deviation = Annotated[float, Range(0)]
@@ -40,16 +40,18 @@ class Blobs:
         shuffle: bool = True,
         random_state: int = 0,
     ) -> None:
+        if len(center_box) != 2:
+            raise InputError(
+                f"data.center_box={center_box}: expected two numbers, the least and the largest coordinate"
+            )
         self.random_state, self.shuffle = random_state, shuffle
         self.centers = _centers(centers, n_features, center_box, random_state)
         count, self.dims = self.centers.shape
         self.ends = _sizes(n_samples, count).cumsum(0)
         self.rows = int(self.ends[-1])
-        self.std = torch.as_tensor(cluster_std, dtype=torch.float64).expand(count)
+        self.std = _deviations(cluster_std, count)
         if self.rows < 1 or self.dims < 1:
             raise InputError(f"data.n_samples={n_samples}: no rows; expected at least 1 row and 1 column")
-        if (self.std < 0).any():
-            raise InputError(f"data.cluster_std={cluster_std}: negative; a standard deviation is 0 or more")
 
     def truth(self, start: int, stop: int) -> Tensor:
         """The cluster that each row was drawn from: int64 (stop - start,)."""
@@ -75,14 +77,13 @@ class Blobs:
 
 def _centers(centers: int | Sequence[Sequence[float]], dims: int, box: Sequence[float], random_state: int) -> Tensor:
     if isinstance(centers, int):
-        if centers < 1 or dims < 1:
-            raise InputError(f"data.centers={centers}, data.n_features={dims}: expected at least 1 of each")
         places = torch.arange(centers * dims).view(centers, dims)
         return box[0] + (box[1] - box[0]) * Stream(random_state, "blobs/centers").uniform(places)
-    given = torch.as_tensor([list(center) for center in centers], dtype=torch.float64)
-    if given.ndim != 2:
-        raise InputError(f"data.centers: shape {tuple(given.shape)}; expected (clusters, columns)")
-    return given
+    widths = sorted({len(center) for center in centers})
+    if len(widths) != 1:
+        told = f"the centres have {listed([str(width) for width in widths], 'and')} columns" if widths else "none"
+        raise InputError(f"data.centers: {told}; expected centres of one width")
+    return torch.tensor([list(center) for center in centers], dtype=torch.float64)
 
 
 def _sizes(n_samples: int | Sequence[int], count: int) -> Tensor:
@@ -94,3 +95,12 @@ def _sizes(n_samples: int | Sequence[int], count: int) -> Tensor:
     if len(sizes) != count or (sizes < 0).any():
         raise InputError(f"data.n_samples: {len(sizes)} sizes for {count} clusters; one number of rows for each")
     return sizes
+
+
+def _deviations(cluster_std: float | Sequence[float], count: int) -> Tensor:
+    std = torch.as_tensor(cluster_std, dtype=torch.float64)
+    if std.ndim and len(std) != count:
+        raise InputError(
+            f"data.cluster_std: {len(std)} deviations for {count} clusters; one number for each, or for all"
+        )
+    return std.expand(count)

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,12 @@ class RunDir:
             aside = self.path / f"{name}.part"
             aside.write_text(text, encoding="utf-8")
             aside.replace(self.path / name)
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """config.yaml: the resolved settings (rank 0)."""
+        from omegaconf import OmegaConf
+
+        self.write_text("config.yaml", OmegaConf.to_yaml(dict(settings)))
 
     def append(self, name: str, line: str) -> None:
         """Add a line to a file (rank 0)."""

@@ -97,11 +97,7 @@ def _earlier(folder: Path) -> dict[str, dict[str, str]]:
         return {}
     with open(folder / SWEEP, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    return {
-        line["dir"]: {key: value for key, value in _until_status(line).items() if value}
-        for line in lines
-        if line["dir"]
-    }
+    return {line["dir"]: _overrides(line) for line in lines}
 
 
 def _overrides(line: Mapping[str, str]) -> dict[str, str]:

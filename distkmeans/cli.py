@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distkmeans import config, job
 from distkmeans.errors import DistkmeansError, InputError
-from distkmeans.launcher import is_rank_zero
+from distkmeans.launcher import end_with_launcher, is_rank_zero
 from distkmeans.report.log import open_screen
 from distkmeans.settings import flattened
 from distkmeans.slurm import submit
@@ -23,6 +23,7 @@ LEAD_S = 0.5
 
 def main(arguments: Sequence[str], conf: Path) -> int:
     """Do what the command line asks for, by the configuration groups in ``conf``; the exit status, on every rank."""
+    end_with_launcher()
     open_screen(is_rank_zero())
     try:
         return _main(arguments, conf)

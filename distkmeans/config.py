@@ -307,7 +307,7 @@ def _material(overrides: Sequence[Override]) -> dict[str, str]:
     return {
         override.get_key_element(): override.get_value_element_as_str()
         for override in overrides
-        if _root(override) not in NOT_SWEPT
+        if _root(override) not in (*NOT_SWEPT, "report")
     }
 
 

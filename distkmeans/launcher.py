@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import socket
+import sys
 from dataclasses import dataclass
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that this process gets when its parent ends."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,15 @@ def is_rank_zero() -> bool:
     """Whether this process speaks for the job, also before it has joined one."""
     mine = place()
     return mine is None or mine.rank == 0
+
+
+def end_with_launcher() -> None:
+    """Let the operating system end this rank when torchrun's agent is gone: killed, it could not do so itself.
+
+    Elsewhere than on Linux, such ranks run on to their end.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def node_name() -> str:

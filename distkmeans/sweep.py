@@ -7,10 +7,11 @@ import fcntl
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distkmeans.errors import DistkmeansError, InputError, RankLostError
 from distkmeans.job import Job
@@ -23,6 +24,9 @@ from distkmeans.world import World
 
 NAME_LENGTH = 120
 """Characters of a point's directory name; a file system takes 255 bytes."""
+SWEEP_PATIENCE_S = 5.0
+"""How long a job waits for another one that runs the same sweep: a killed one may be about to end."""
+TABLE_PATIENCE_S = 60.0
 IMMATERIAL = ("run.", "report.", "sweep.", "dry_run", "plugins")
 """Settings that may differ between the start of a sweep and its continuation."""
 
@@ -111,7 +115,7 @@ class Sweep:
 
     def table(self, points: Sequence[Point]) -> Table:
         """sweep.csv, brought up to date with the points' own files (rank 0)."""
-        with locked(self.root / ".sweep.lock", wait=True):
+        with locked(self.root / ".sweep.lock", TABLE_PATIENCE_S):
             table = Table.read(self.root, {point.name: point.overrides for point in points})
             table.write()
         return table
@@ -172,8 +176,9 @@ class Sweep:
             with self.world.guard():
                 if self.world.rank == 0:
                     name = f".running-{(self.common.sweep.part or 'all').replace('/', '-of-')}.lock"
-                    if not stack.enter_context(locked(self.root / name, wait=False)):
+                    if not stack.enter_context(locked(self.root / name, SWEEP_PATIENCE_S)):
                         raise InputError(f"run.dir={self.root}: another job runs this sweep; wait for it, or end it")
+                    stack.callback((self.root / name).unlink)
             yield
 
 
@@ -199,22 +204,21 @@ def ordered(points: Sequence[Point]) -> list[Point]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock that ends with this process at the latest; False where another holds it and ``wait`` is not asked.
-
-    The file goes where nobody holds it any more.
-    """
+def locked(path: Path, patience_s: float) -> Iterator[bool]:
+    """Hold a lock that ends with this process at the latest; False where another holds it for all of ``patience_s``."""
     with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield True
-        finally:
-            if not wait:
-                path.unlink(missing_ok=True)
-            fcntl.flock(file, fcntl.LOCK_UN)
+        free, end = _lock(file), time.monotonic() + patience_s
+        while not free and time.monotonic() < end:
+            time.sleep(0.05)
+            free = _lock(file)
+        yield free  # closing the file ends the lock
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

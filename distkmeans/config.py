@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import inspect
 import itertools
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distkmeans import schema
 from distkmeans.errors import InputError
-from distkmeans.settings import GROUPS, Common, flattened
+from distkmeans.settings import GROUPS, Common, flattened, import_plugins
 from distkmeans.slurm import SlurmOptions
 from distkmeans.sweep import Point
 
@@ -243,14 +240,8 @@ def _import_plugins(overrides: Sequence[Override]) -> list[str]:
     if not named or named[-1] is None:
         return []
     modules = [name.text if isinstance(name, QuotedString) else str(name) for name in _as_list(named[-1])]
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     before = {group: set(registry.names()) for group, registry in GROUPS.items()}
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever a user's own module raises
-            raise InputError(f"plugins=[{module}]: cannot be imported ({type(error).__name__}: {error})") from error
+    import_plugins(modules)
     for group, registry in GROUPS.items():
         for name, maker in registry.known().items():
             if name not in before[group]:

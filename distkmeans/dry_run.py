@@ -18,6 +18,7 @@ from distkmeans.data.columns import scan
 from distkmeans.data.ids import read_ids
 from distkmeans.data.shard import Shard, described, weighted
 from distkmeans.errors import InputError
+from distkmeans.init import check_sample
 from distkmeans.init.random import Random
 from distkmeans.problem import Problem, pose
 from distkmeans.reading import Opened, Reader
@@ -84,6 +85,7 @@ def _estimate(world: World, point: Point, reader: Reader, ranks: int) -> str:
         settings = Settings.build(point.settings)
         opened = reader.open(settings)
         _check_companions(settings, opened)
+        check_sample(getattr(settings.plan.seeding, "sample", None), settings.general.k)
     world.agree("the data", described(opened.source, opened.weights), "give every rank the same files")
     speed, memory = _probe(world, settings, opened, ranks)
     return "\n".join(f"{name:<10} {text}" for name, text in _lines(world, settings, opened, ranks, speed, memory))

@@ -66,7 +66,7 @@ def launch_id() -> str | None:
     env = os.environ
     slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
     elastic = env.get("TORCHELASTIC_RUN_ID")
-    return slurm or (elastic if elastic and elastic != "none" else None)
+    return elastic if elastic and elastic != "none" else slurm
 
 
 def is_restart() -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -173,6 +176,17 @@ def _named(registry: Registry[Any], options: Any) -> tuple[str, dict[str, Any]]:
         return registry.name_of(str(options["_target_"])), rest
     registry[options["name"]]  # refuses a name that is unknown
     return options["name"], rest
+
+
+def import_plugins(modules: Sequence[str]) -> None:
+    """Import a user's own modules, for what they register. Raises InputError."""
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a user's own module raises
+            raise InputError(f"plugins=[{module}]: cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def flattened(settings: Any, prefix: str = "") -> dict[str, Any]:

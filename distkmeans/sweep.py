@@ -51,12 +51,16 @@ class Point:
 
 @dataclass
 class Sweep:
-    """Points of one directory. Every rank walks them in the same order."""
+    """Points of one directory. Every rank walks them in the same order.
+
+    points: those that this job runs. everyone: all points of the sweep, for its table.
+    """
 
     world: World
     points: Sequence[Point]
     common: Common
     root: Path
+    everyone: Sequence[Point] = ()
 
     @staticmethod
     def open(world: World, points: Sequence[Point], common: Common) -> Sweep:
@@ -65,24 +69,61 @@ class Sweep:
         first = next((point.settings for point in points if not point.error), {})
         data = first.get("data", {})
         name = f"{data.get('name', 'runs') if isinstance(data, Mapping) else 'runs'}-sweep"
-        sweep = Sweep(world, mine, common, claim_sweep(world, common.run.dir, name).path)
+        sweep = Sweep(world, mine, common, claim_sweep(world, common.run.dir, name).path, points)
         with world.guard():
             if world.rank == 0:
                 sweep.refuse_changes()
-                sweep.table(points)
+                sweep.table()
         return sweep
 
     def run(self) -> int:
         """Run the points that are missing or failed, and tell of all; 1 where one failed, else 0. A collective."""
-        with self._alone():
+        with self.alone():
             pending = ordered(self.pending())
             self.world.tell(f"{len(pending)} of {len(self.points)} points to run; results in {self.root}")
             reader = Reader(self.world, [point.settings for point in pending if not point.error])
             start = 0.0
             for number, point in enumerate(pending, 1):
                 self.world.tell(f"point {number} of {len(pending)}: {point.name}")
-                start = self._run_point(point, reader, start)
+                start = self.run_point(point, reader, start)
         return self.finish()
+
+    def run_point(self, point: Point, reader: Reader, start: float) -> float:
+        """Run a point, or leave in its directory why it failed; its start in seconds, for the next. A collective."""
+        reads = reader.reads
+        try:
+            with self.world.guard():
+                self.forget(point)
+                if point.error:
+                    raise InputError(point.error)
+                settings = Settings.build(self.placed(point))
+            job = Job(self.world, settings, reader, start)
+            job.run()
+            start = job.seconds["start"]
+        except Exception as error:
+            if isinstance(error, RankLostError) or not self.world.all_arrive():
+                raise
+            self.note(point, error, reader.reads - reads)
+        if self.world.rank == 0:
+            self.table()
+        return start
+
+    def forget(self, point: Point) -> None:
+        """Take away what tells of an earlier end (rank 0)."""
+        if self.world.rank == 0:
+            for name in ("summary.json", FAILURE):
+                (self.root / point.name / name).unlink(missing_ok=True)
+
+    def note(self, point: Point, error: Exception, data_reads: int) -> None:
+        """Tell that a point has failed, and leave the reason in its directory."""
+        kind = "" if isinstance(error, DistkmeansError) else f"{type(error).__name__}: "
+        text = f"{kind}{error}".strip().splitlines()[0]
+        self.world.warn(f"{point.name} failed: {text}")
+        if self.world.rank == 0:
+            folder = self.root / point.name
+            folder.mkdir(exist_ok=True)
+            failure = json.dumps({"error": text, "data_reads": data_reads})
+            (folder / FAILURE).write_text(failure + "\n", encoding="utf-8")
 
     def pending(self) -> list[Point]:
         """The points that are not done, as rank 0 sees it. A collective."""
@@ -90,6 +131,10 @@ class Sweep:
             return list(self.points)
         done = [(self.root / point.name / "summary.json").exists() for point in self.points]
         return [point for point, is_done in zip(self.points, self.world.share(done), strict=True) if not is_done]
+
+    def has_result(self, name: str) -> bool:
+        """Whether the point of this name has been run to an end, good or bad, since it was last forgotten."""
+        return any((self.root / name / file).exists() for file in ("summary.json", FAILURE))
 
     def placed(self, point: Point) -> dict[str, Any]:
         """The point's settings with its own directory, which it may take whatever an earlier start has left there."""
@@ -101,7 +146,7 @@ class Sweep:
         failed = False
         with self.world.guard():
             if self.world.rank == 0:
-                table = self.table(self.points)
+                table = self.table()
                 mine = {point.name for point in self.points}
                 done = {row.dir for row in table.rows if row.status == "done"}
                 failed = not mine <= done
@@ -113,10 +158,11 @@ class Sweep:
                 self.world.tell(f"{len(done)} of {len(table.rows)} points done; results in {self.root}")
         return int(self.world.share(failed))
 
-    def table(self, points: Sequence[Point]) -> Table:
+    def table(self) -> Table:
         """sweep.csv, brought up to date with the points' own files (rank 0)."""
         with locked(self.root / ".sweep.lock", TABLE_PATIENCE_S):
-            table = Table.read(self.root, {point.name: point.overrides for point in points})
+            known = self.everyone or self.points
+            table = Table.read(self.root, {point.name: point.overrides for point in known})
             table.write()
         return table
 
@@ -134,43 +180,8 @@ class Sweep:
                         f" {written(now.get(key))}; choose another run.dir, or run.overwrite=true to run all again"
                     )
 
-    def _run_point(self, point: Point, reader: Reader, start: float) -> float:
-        """Run a point, or leave in its directory why it failed; its start in seconds, for the next. A collective."""
-        reads = reader.reads
-        try:
-            with self.world.guard():
-                self._forget(point)
-                if point.error:
-                    raise InputError(point.error)
-                settings = Settings.build(self.placed(point))
-            job = Job(self.world, settings, reader, start)
-            job.run()
-            start = job.seconds["start"]
-        except Exception as error:
-            if isinstance(error, RankLostError) or not self.world.all_arrive():
-                raise
-            self._note(point, error, reader.reads - reads)
-        if self.world.rank == 0:
-            self.table(self.points)
-        return start
-
-    def _forget(self, point: Point) -> None:
-        """Take away what an earlier failure has left."""
-        if self.world.rank == 0:
-            (self.root / point.name / FAILURE).unlink(missing_ok=True)
-
-    def _note(self, point: Point, error: Exception, data_reads: int) -> None:
-        kind = "" if isinstance(error, DistkmeansError) else f"{type(error).__name__}: "
-        text = f"{kind}{error}".strip().splitlines()[0]
-        self.world.warn(f"{point.name} failed: {text}")
-        if self.world.rank == 0:
-            folder = self.root / point.name
-            folder.mkdir(exist_ok=True)
-            failure = json.dumps({"error": text, "data_reads": data_reads})
-            (folder / FAILURE).write_text(failure + "\n", encoding="utf-8")
-
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Refuse to run the same points as another job that is at it. A collective."""
         with contextlib.ExitStack() as stack:
             with self.world.guard():

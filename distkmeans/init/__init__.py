@@ -43,12 +43,17 @@ def seeds_of(problem: Problem, numbers: Tensor) -> Seeds:
     return Seeds(problem.centroids(values), numbers.tolist())
 
 
+def check_sample(sample: int | None, k: int) -> None:
+    """Raise InputError for a sample of fewer rows than clusters."""
+    if sample is not None and sample < k:
+        raise InputError(f"init.sample={sample}: fewer rows than k={k}; use at least k, better 50 times k")
+
+
 def sampled(problem: Problem, sample: int | None, k: int, seed: int) -> Problem:
     """The problem itself, or that of ``sample`` of its rows, chosen by their numbers alone. A collective."""
+    check_sample(sample, k)
     if sample is None or sample >= problem.shard.total:
         return problem
-    if sample < k:
-        raise InputError(f"init.sample={sample}: fewer rows than k={k}; use at least k, better 50 times k")
     shard = problem.shard
     numbers = shard.numbers(slice(0, len(shard)))
     chosen = smallest(problem.world, Stream(seed, "init/sample").keys(numbers), numbers, sample)

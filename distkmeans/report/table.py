@@ -46,7 +46,7 @@ class Table:
     @staticmethod
     def read(folder: Path, points: Mapping[str, Mapping[str, str]]) -> Table:
         """What the directories tell: of these points (directory: overrides), and of those of earlier starts."""
-        known = {**_earlier(folder), **points}
+        known = {**points, **{name: told for name, told in _earlier(folder).items() if name not in points}}
         rows = [_row(folder / name, overrides) for name, overrides in known.items()]
         return Table(folder, [row for row in rows if row])
 

@@ -1,48 +1,20 @@
-"""The job under a real Slurm: two virtual nodes on this host."""
+"""The job as srun starts it, under a real Slurm."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.slow.conftest import run
 from tests.test_job import read
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 
-DAEMONS = ("slurmd", "slurmctld")
 JOB = [sys.executable, str(ROOT / "train.py")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if not shutil.which("slurmctld"):
-        assert not os.environ.get("CI"), "no Slurm here: apt-get install slurm-wlm"
-        pytest.skip("no Slurm here: apt-get install slurm-wlm")
-    stop()
-    start = Path(__file__).with_name("start_slurm.sh")
-    log = tmp_path_factory.mktemp("start") / "log"
-    with open(log, "w") as output:  # the daemons keep the file open: a pipe would never end
-        done = subprocess.run([start, tmp_path_factory.mktemp("slurm")], stdout=output, stderr=output, timeout=90)
-    assert done.returncode == 0, log.read_text()
-    yield
-    stop()
-
-
-def stop() -> None:
-    for daemon in DAEMONS:
-        subprocess.run(["pkill", "-x", daemon], check=False)
-
-
-def run(*command: str, cwd: Path, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 def test_tasks_on_two_nodes_write_what_one_process_writes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distkmeans import config, job
-from distkmeans.errors import DistkmeansError, InputError
+from distkmeans.errors import DistkmeansError, InputError, RankLostError
 from distkmeans.launcher import end_with_launcher, is_rank_zero
 from distkmeans.report.log import open_screen
 from distkmeans.settings import flattened
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str], conf: Path) -> int:
     try:
         return _main(arguments, conf)
     except (DistkmeansError, OSError, MemoryError) as error:
-        if is_rank_zero():
+        if error.speaks if isinstance(error, RankLostError) else is_rank_zero():
             print(f"distkmeans: error: {told(error)}", file=sys.stderr, flush=True)
         else:
             time.sleep(LEAD_S)

@@ -14,4 +14,11 @@ class WorldError(DistkmeansError, RuntimeError):
 
 
 class RankLostError(WorldError):
-    """A rank is gone or does not answer: the others cannot go on without it."""
+    """A rank is gone or does not answer: the others cannot go on without it. speaks: whether this rank tells the user.
+
+    Rank 0 may be the one that is gone.
+    """
+
+    def __init__(self, text: str, *, speaks: bool) -> None:
+        super().__init__(text)
+        self.speaks = speaks

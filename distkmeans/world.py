@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from distkmeans.errors import InputError, RankLostError, WorldError
-from distkmeans.launcher import Place, place
+from distkmeans.launcher import Place, is_rank_zero, place
+from distkmeans.roll_call import RollCall
 from distkmeans.schema import check_value
 
 log = logging.getLogger("distkmeans")
@@ -30,8 +31,6 @@ TIMEOUT_S = 600.0
 """How long a collective waits for ranks that hang. A rank that died is noticed at once."""
 MEETING_S = 60.0
 """How long tasks that srun started wait for each other to come up."""
-ROLL_CALL_S = 3.0
-"""How long survivors wait for each other when one is lost."""
 ARRIVAL_S = 15.0
 """How long ranks wait for each other to fail in the same place."""
 
@@ -49,6 +48,7 @@ class World:
     reductions: int = 0
     _owns_group: bool = False
     _arrivals: int = 0
+    _roll: RollCall | None = None
 
     def sum_(self, values: Tensor) -> Tensor:
         """Sum over ranks, in place. Exact and the same on every rank for integers."""
@@ -128,7 +128,7 @@ class World:
         keys = [f"distkmeans/arrival/{self._arrivals}/{rank}" for rank in range(self.size)]
         end = time.monotonic() + ARRIVAL_S
         try:
-            store = dist.distributed_c10d._get_default_store()
+            store = _store()
             store.set(keys[self.rank], "1")
             while not (all_here := store.check(keys)) and time.monotonic() < end:
                 time.sleep(0.05)
@@ -162,10 +162,12 @@ class World:
         return World(device=self.device)
 
     def close(self) -> None:
-        """Leave the process group, if this world opened it and it holds cards.
+        """Leave the job and, if this world opened it and it holds cards, the process group.
 
         Gloo's is left to the end of the process: leaving it can hang (seen with torch 2.4.1) when other ranks are gone.
         """
+        if self._roll:
+            self._roll.leave()
         if self._owns_group and self.device.type == "cuda" and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -174,20 +176,12 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            missing = _roll_call(self.rank, self.size)
+            mine = place()
+            roll = self._roll or RollCall(_store(), self.rank, self.size)
+            missing, speaks = roll.call(mine is None or mine.local_rank == 0)
             who = f"rank {', '.join(map(str, missing))} is gone" if missing else "the connection broke or timed out"
-            raise RankLostError(f"{who}: {str(error).splitlines()[0]}; see that rank's own output") from error
-
-
-def _roll_call(rank: int, size: int) -> list[int]:
-    """The ranks that do not answer within ROLL_CALL_S, by the job's key-value store; [] where that is gone too."""
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        store.set(f"distkmeans/alive/{rank}", "1")
-        time.sleep(ROLL_CALL_S)
-        return [other for other in range(size) if not store.check([f"distkmeans/alive/{other}"])]
-    except (RuntimeError, ValueError):
-        return []
+            text = f"{who}: {str(error).splitlines()[0]}; see that rank's own output"
+            raise RankLostError(text, speaks=speaks) from error
 
 
 def join(device: str = "auto") -> World:
@@ -214,22 +208,30 @@ def join(device: str = "auto") -> World:
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
-            store=_store(mine) if mine.master else None,
+            store=_open_store(mine) if mine.master else None,
             rank=mine.rank,
             world_size=mine.size,
             timeout=datetime.timedelta(seconds=TIMEOUT_S),
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise RankLostError(f"rank {mine.rank} of {mine.size} cannot reach the others: {reason}") from error
-    world = World(mine.rank, mine.size, chosen, _owns_group=True)
+        text = f"rank {mine.rank} of {mine.size} cannot reach the others: {reason}"
+        raise RankLostError(text, speaks=mine.local_rank == 0) from error
+    roll = RollCall(_store(), mine.rank, mine.size, holds_store=bool(mine.master) and mine.rank == 0)
+    roll.attend()
+    world = World(mine.rank, mine.size, chosen, _owns_group=True, _roll=roll)
     with world.guard():
         if failure:
             raise failure
     return world
 
 
-def _store(mine: Place) -> Any:
+def _store() -> Any:
+    """The job's key-value store."""
+    return dist.distributed_c10d._get_default_store()
+
+
+def _open_store(mine: Place) -> Any:
     """The key-value store at which tasks that srun started meet; rank 0 holds it."""
     host, _, port = str(mine.master).rpartition(":")
     host = _address(host)
@@ -249,7 +251,8 @@ def _address(host: str) -> str:
         found = re.search(r"NodeAddr=(\S+)", told)
         if found and found.group(1) != host:
             return found.group(1)
-    raise RankLostError(f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node")
+    text = f"node {host}: its name cannot be resolved; set MASTER_ADDR to the address of rank 0's node"
+    raise RankLostError(text, speaks=is_rank_zero())
 
 
 def share_cores(local_size: int) -> None:

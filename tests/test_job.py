@@ -59,7 +59,7 @@ def check_records(run: Path) -> None:
     assert records[-1]["inertia"] == summary["inertia"]
     for name in ("clusters.png", "inertia.png", "sizes.png", "centroids.png"):
         picture = imread(run / "plots" / name)
-        assert min(picture.shape[:2]) > 400
+        assert min(picture.shape[:2]) > (200 if name == "centroids.png" else 400)  # ten digits are one line
         assert len(np.unique((picture[..., :3] * 15).astype(int).reshape(-1, 3), axis=0)) > 10
 
 

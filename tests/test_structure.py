@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"errors", "launcher", "schema", "registry", "world"},
+    {"errors", "launcher", "roll_call", "schema", "registry", "world"},
     {"exact"},
     {"data", "transforms", "metrics", "kernels"},
     {"problem", "stats"},

@@ -1,7 +1,7 @@
 """Who is still there when a rank is lost, and who tells of it.
 
 A lost rank is noticed by its neighbours in a collective, while others still wait in it. So every rank answers from a
-thread of its own, and the first that calls the roll speaks for all.
+thread of its own, and one speaks for all.
 """
 
 from __future__ import annotations
@@ -58,18 +58,29 @@ class RollCall:
         return found[0] if found else ([], spokesman)
 
     def _call(self) -> tuple[list[int], bool]:
+        """Rank 0 tells if it knows of the loss, otherwise the first that called the roll; the others let it."""
         is_first = self.store.add(f"{PREFIX}/callers", 1) == 1
+        self.store.set(self._name("caller", self.rank), "1")
         self.store.set(f"{PREFIX}/called", "1")
-        self.store.set(self._name(self.rank), "1")
+        self.store.set(self._name("answer", self.rank), "1")
         time.sleep(ANSWER_S)
-        return [rank for rank in range(self.size) if not self.store.check([self._name(rank)])], is_first
+        missing = [rank for rank in range(self.size) if not self.store.check([self._name("answer", rank)])]
+        told = f"{PREFIX}/told"
+        knows = self.rank == 0 or (is_first and not self.store.check([self._name("caller", 0)]))
+        if knows and not self.store.check([told]):
+            self.store.set(told, "1")
+            return missing, True
+        end = time.monotonic() + ANSWER_S + 1
+        while not self.store.check([told]) and time.monotonic() < end:
+            time.sleep(0.05)
+        return missing, False
 
     def _answer(self) -> None:
         def listen() -> None:
             while not self.store.check([f"{PREFIX}/called"]):
                 if self.left.wait(WATCH_S):
                     return
-            self.store.set(self._name(self.rank), "1")
+            self.store.set(self._name("answer", self.rank), "1")
 
         self._quietly(listen)
 
@@ -84,5 +95,5 @@ class RollCall:
         except (RuntimeError, ValueError):  # the store is gone: so is the job
             return
 
-    def _name(self, rank: int) -> str:
-        return f"{PREFIX}/{rank}"
+    def _name(self, what: str, rank: int) -> str:
+        return f"{PREFIX}/{what}/{rank}"

@@ -1,55 +1,113 @@
-"""What the README shows is true."""
+"""What the README and the docs show is true: every command in them is run, here or in the slow tier."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from distkmeans.init import inits
+from distkmeans import cli
 from tests.conftest import ROOT
-from tests.problems import problem_of
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CLUSTER = re.compile(r"^(sbatch|srun) |hydra/launcher=slurm")
+TWO_HOSTS = "torchrun --nnodes=2"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every line of a shell block, but for the two that set everything up, which CI runs."""
+    lines = [line for page in PAGES for block in blocks("sh", page.read_text()) for line in block.splitlines()]
+    return list(dict.fromkeys(lines[2:]))
+
+
+def on_this_machine() -> list[str]:
+    return [line for line in commands() if not CLUSTER.search(line) and not line.startswith(TWO_HOSTS)]
+
+
+def on_slurm() -> list[str]:
+    return [line for line in commands() if CLUSTER.search(line)]
+
+
+def typed(line: str, shared: Path) -> str:
+    """A line of the docs as it is typed here: our Python, our clone, and a folder of ours for /shared."""
+    line = re.sub(r"(?<![\w/])train\.py", str(ROOT / "train.py"), line.replace("/shared/", f"{shared}/"))
+    line = line.replace(" launch/", f" {ROOT}/launch/").replace("--nproc-per-node=4", "--nproc-per-node=3")
+    line = re.sub(r"(^| )python ", rf"\1{sys.executable} ", line)
+    line = re.sub(r"^launch/", f"{ROOT}/launch/", line)
+    return re.sub(r"^torchrun ", f"{sys.executable} -m torch.distributed.run ", line)
+
+
+def lay_out(folder: Path) -> None:
+    """The files that the docs speak of."""
+    x = np.random.default_rng(0).standard_normal((1500, 3)).astype(np.float32)
+    for name in ("shards", "embeddings", "runs"):
+        (folder / name).mkdir(exist_ok=True)
+    for path in ("embeddings.npy", "shards/a.npy", "embeddings/a.npy"):
+        np.save(folder / path, x)
+
+
+def run_line(line: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    lay_out(folder)
+    return subprocess.run(
+        typed(line, folder),
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "RANKS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.mark.parametrize("line", on_this_machine())
+def test_a_command_of_the_docs_runs(line: str, tmp_path: Path) -> None:
+    done = run_line(line, tmp_path)
+    assert done.returncode == 0, done.stderr
+    if "dry_run" in line or "--help" in line or "--cfg" in line:
+        assert len(done.stdout.splitlines()) > 5
+        assert not list((tmp_path / "runs").iterdir())
+    else:
+        assert list((tmp_path / "runs").glob("**/summary.json"))
+
+
+def test_every_way_to_launch_is_shown() -> None:
+    shown = "\n".join(commands())
+    for way in ("\npython train.py", "torchrun --standalone", "launch/local.sh", "srun", "sbatch", "launcher=slurm"):
+        assert way in f"\n{shown}"
+    assert sum(line.startswith(TWO_HOSTS) for line in commands()) == 1
 
 
 def test_the_python_example_runs() -> None:
     exec(compile(blocks("python")[0], "README.md", "exec"), {})
 
 
-def test_a_seeding_of_ones_own() -> None:
-    exec(compile(blocks("python")[1], "README.md", "exec"), {})
-    x = np.arange(12.0).reshape(6, 2)
-    assert inits.build("last")(problem_of(x), 2, 0).centroids.tolist() == x[-2:].tolist()
-
-
-@pytest.mark.parametrize("line", blocks("sh")[2].splitlines()[:2])
-def test_the_launch_lines_run(line: str, tmp_path: Path, train: Callable[..., None]) -> None:
-    (tmp_path / "shards").mkdir()
-    x = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
-    np.save(tmp_path / "embeddings.npy", x)
-    np.save(tmp_path / "shards" / "a.npy", x)
-    line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run").replace(
-        "train.py", str(ROOT / "train.py")
-    )
-    line = re.sub(r"^python ", f"{sys.executable} ", line)
-    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs").iterdir())) == 1
+def test_a_seeding_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = blocks("python")[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "last.py").write_text(code)
+    np.save("x.npy", np.arange(40.0).reshape(20, 2))
+    shown = re.search(r"used by: python train.py (.*)", code)
+    assert shown
+    overrides = [*shown[1].split(), "data=npy", "data.path=x.npy", "k=2", "run.dir=out", "report=none"]
+    assert cli.main(overrides, ROOT / "conf") == 0
+    assert yaml.safe_load((tmp_path / "out" / "summary.json").read_text())["seed_rows"] == [13, 14]
 
 
 def test_the_first_two_blocks_are_one_line_each() -> None:
     main_job, tests = blocks("sh")[:2]
+    assert commands()[0] not in main_job + tests
     assert main_job.count("\n") == tests.count("\n") == 1
     assert "train.py data=digits" in main_job
     assert "pytest" in tests

@@ -16,7 +16,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.slow.conftest import run
 from tests.slow.test_sbatch import submit as sbatch
+from tests.slow.test_sbatch import wait_for
 from tests.test_job import read
+from tests.test_readme import on_slurm, run_line
 from tests.test_sweep import rows_of, stamps
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
@@ -109,3 +111,16 @@ def test_an_array_of_launches_shares_a_sweep(tmp_path: Path) -> None:
     assert status == 0, log
     assert [(row["k"], row["status"]) for row in rows_of(tmp_path / "s")] == [(k, "done") for k in "234"]
     assert sum(int(row["data_reads"]) for row in rows_of(tmp_path / "s")) == 2
+
+
+@pytest.mark.parametrize("line", on_slurm())
+def test_a_command_of_the_docs_runs(line: str, tmp_path: Path) -> None:
+    begun = run_line(re.sub(r"^sbatch ", "sbatch --parsable ", line), tmp_path, timeout=240)
+    assert begun.returncode == 0, begun.stderr
+    if line.startswith("sbatch"):
+        told = wait_for(begun.stdout.strip(), tmp_path)
+        assert "ExitCode=0:0" in told
+        assert not re.search(r"ExitCode=[1-9]", told)
+    runs = list((tmp_path / "runs").glob("**/summary.json"))
+    values = re.search(r"-m .*k=(\S+)", line)
+    assert len(runs) == (len(values[1].split(",")) if values else 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 
+from distkmeans.settings import GROUPS
 from tests.worlds import Ranks
 
 ROOT = Path(__file__).parent.parent
@@ -50,3 +53,19 @@ def train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory whose modules can be plugins; what they register is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for registry in GROUPS.values():
+        registry.names()
+        monkeypatch.setattr(registry, "_makers", dict(registry._makers))
+    store, modules = ConfigStore.instance(), set(sys.modules)
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    yield tmp_path
+    for module in set(sys.modules) - modules:
+        if Path(getattr(sys.modules[module], "__file__", None) or "/").parent == tmp_path:
+            del sys.modules[module]

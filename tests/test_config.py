@@ -6,7 +6,6 @@ import inspect
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,10 +196,8 @@ class Unregistered:
 
 class TestPlugins:
     @pytest.fixture(autouse=True)
-    def plugin(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "path", [*sys.path])
-        (tmp_path / "my_first.py").write_text(PLUGIN.format(name="my_first"))
+    def plugin(self, plugins: Path) -> None:
+        (plugins / "my_first.py").write_text(PLUGIN.format(name="my_first"))
 
     def test_a_piece_of_ones_own_is_used_by_name(self, tmp_path: Path) -> None:
         assert run("plugins=[my_first]", "init=my_first", "init.offset=5", "k=3", "run.dir=out", "report=none") == 0

@@ -108,8 +108,8 @@ def test_weights_ids_and_a_start_file(train: Train, tmp_path: Path) -> None:
 def test_default_directories_are_new_ones(train: Train, tmp_path: Path) -> None:
     for ranks in (0, 0, 2):
         assert train("data.n_samples=50", ranks=ranks).returncode == 0
-    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert names[:2] == ["blobs-k4-seed0-1", "blobs-k4-seed0-2"]
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert names > {"blobs-k4-seed0-1", "blobs-k4-seed0-2"}
     assert len(names) == 3
 
 

@@ -92,17 +92,15 @@ def test_the_python_example_runs() -> None:
     exec(compile(blocks("python")[0], "README.md", "exec"), {})
 
 
-def test_a_seeding_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seeding_of_ones_own(plugins: Path) -> None:
     code = blocks("python")[1]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "last.py").write_text(code)
+    (plugins / "last.py").write_text(code)
     np.save("x.npy", np.arange(40.0).reshape(20, 2))
     shown = re.search(r"used by: python train.py (.*)", code)
     assert shown
     overrides = [*shown[1].split(), "data=npy", "data.path=x.npy", "k=2", "run.dir=out", "report=none"]
     assert cli.main(overrides, ROOT / "conf") == 0
-    assert yaml.safe_load((tmp_path / "out" / "summary.json").read_text())["seed_rows"] == [13, 14]
+    assert yaml.safe_load((plugins / "out" / "summary.json").read_text())["seed_rows"] == [13, 14]
 
 
 def test_the_first_two_blocks_are_one_line_each() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from distkmeans import config, job
-from distkmeans.errors import DistkmeansError, InputError, RankLostError
+from distkmeans.errors import DistkmeansError, InputError, RankLostError, is_shared
 from distkmeans.launcher import end_with_launcher, is_rank_zero
 from distkmeans.report.log import open_screen
 from distkmeans.settings import flattened
@@ -17,6 +20,9 @@ from distkmeans.slurm import submit
 from distkmeans.sweep import Sweep
 from distkmeans.world import World, join
 
+TRACEBACK = "DISTKMEANS_TRACEBACK"
+"""Environment variable: set, it shows where an error was raised."""
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 LEAD_S = 0.5
 """How long other ranks wait before they fail: launchers end all ranks once one has failed, and rank 0 speaks first."""
 
@@ -27,27 +33,51 @@ def main(arguments: Sequence[str], conf: Path) -> int:
     open_screen(is_rank_zero())
     try:
         return _main(arguments, conf)
-    except (DistkmeansError, OSError, MemoryError) as error:
-        if error.speaks if isinstance(error, RankLostError) else is_rank_zero():
-            print(f"distkmeans: error: {told(error)}", file=sys.stderr, flush=True)
-        else:
-            time.sleep(LEAD_S)
+    except BrokenPipeError:  # nobody reads the table any more
+        return 1
+    except KeyboardInterrupt:
+        _tell("interrupted", is_rank_zero())
+        return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        _tell(told(error), _speaks(error))
         return 1
 
 
 def told(error: Exception) -> str:
     """An error in one line."""
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, DistkmeansError):
+    text = " ".join(str(error).split())
+    if isinstance(error, DistkmeansError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return text if isinstance(error, DistkmeansError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return f"out of memory ({text or 'no reason given'}); use more ranks: dry_run=true tells what a run needs"
+    return f"{type(error).__name__}: {text} (not foreseen: {TRACEBACK}=1 shows where)"
 
 
 def leave(status: int) -> None:
     """End this process at once. Everything is written, and taking down a process group must not keep a rank."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be listening
+            stream.flush()
     os._exit(status)
+
+
+def _speaks(error: Exception) -> bool:
+    """Whether this rank tells of the error: rank 0, but for what the others do not know of."""
+    if isinstance(error, RankLostError):
+        return error.speaks
+    return is_rank_zero() or not (isinstance(error, DistkmeansError) or is_shared(error))
+
+
+def _tell(text: str, speaks: bool) -> None:
+    if not speaks:
+        time.sleep(LEAD_S)
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"distkmeans: error: {text}", file=sys.stderr, flush=True)
 
 
 def _main(arguments: Sequence[str], conf: Path) -> int:
@@ -55,9 +85,11 @@ def _main(arguments: Sequence[str], conf: Path) -> int:
     try:
         flags = config.Arguments().parse_intermixed_args(list(arguments))
         if config.asks_to_be_told(flags):
-            return config.tell(flags, conf) if is_rank_zero() else 0
+            if is_rank_zero():
+                config.tell(flags, conf)
+            return 0
         request = config.read(flags, conf)
-    except InputError as error:  # told once all ranks are there: it may be the mistake of one
+    except Exception as error:  # told once all ranks are there: it may be the mistake of one
         failure = error
     world = join(request.device if request else "cpu")
     try:

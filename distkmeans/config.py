@@ -1,38 +1,32 @@
-"""From a command line to settings, by Hydra. The only part of distkmeans that sees a Hydra configuration."""
+"""From a command line to settings, by Hydra. With ``overrides.py`` the only part that sees Hydra's objects."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import inspect
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 
-from distkmeans import schema
+from distkmeans import overrides, schema
 from distkmeans.errors import InputError
 from distkmeans.settings import GROUPS, Common, flattened, import_plugins
 from distkmeans.slurm import SlurmOptions
 from distkmeans.sweep import Point
 
-HYDRA_KEYS = ("hydra.launcher", "hydra/launcher", "hydra.sweeper.params", "hydra.searchpath")
-"""The keys of Hydra's own that mean something here; everything else of Hydra's is refused rather than ignored."""
 LAUNCHERS = ("basic", "slurm")
-NOT_SWEPT = ("run", "sweep", "plugins", "dry_run", "hydra")
-"""Keys that do not set one point of a sweep apart from another."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +62,7 @@ class Arguments(argparse.ArgumentParser):
         self.add_argument("--multirun", "-m", action="store_true")
         self.add_argument("--config-name", "-cn", default="config")
         self.add_argument("--config-dir", "-cd")
-        for flag in (["--hydra-help"], ["--resolve"]):
-            self.add_argument(*flag, action="store_true", dest="hydra")
-        for flag in (["--cfg", "-c"], ["--info", "-i"], ["--package", "-p"]):
-            self.add_argument(*flag, dest="hydra", nargs="?", const=True)
+        self.add_argument("--cfg", "-c", choices=["job"])
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see python train.py --help")
@@ -79,11 +70,11 @@ class Arguments(argparse.ArgumentParser):
 
 def asks_to_be_told(flags: argparse.Namespace) -> bool:
     """Whether the command line asks for information, and not for a run."""
-    return bool(flags.help or flags.version or flags.hydra)
+    return bool(flags.help or flags.version or flags.cfg)
 
 
-def tell(flags: argparse.Namespace, conf: Path) -> int:
-    """Print what was asked for: the help, the version, or what Hydra tells of a configuration (``--cfg job``)."""
+def tell(flags: argparse.Namespace, conf: Path) -> None:
+    """Print what was asked for: the help, the version, or the configuration, of each point of a sweep."""
     if flags.help:
         from distkmeans.help import manual
 
@@ -93,28 +84,28 @@ def tell(flags: argparse.Namespace, conf: Path) -> int:
 
         print(f"distkmeans {distkmeans.__version__}")
     else:
-        import hydra
-
-        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(lambda config: None)()
-    return 0
+        for point in read(flags, conf).points:
+            if point.error:
+                raise InputError(point.error)
+            title = f"# {point.name}\n" if flags.multirun else ""
+            print(title + OmegaConf.to_yaml(dict(point.settings)))
 
 
 def read(flags: argparse.Namespace, conf: Path) -> Request:
     """Compose every point. Raises InputError for what is wrong with all of them, such as an unknown key."""
-    overrides = _parsed(flags.overrides)
-    _refuse_unused(overrides)
-    plugins = _import_plugins(overrides)
-    search = [f"hydra.searchpath=[{Path(flags.config_dir).absolute().as_uri()}]"] if flags.config_dir else []
+    given = overrides.parsed(flags.overrides)
+    overrides.refuse_useless(given)
+    plugins = _import_plugins(given)
     with _initialized(conf):
-        composer = _Composer(flags.config_name, [*search, *_shared(overrides)], plugins)
-        axes = _axes(overrides)
+        composer = _Composer(flags.config_name, [*_search_path(flags.config_dir), *overrides.shared(given)], plugins)
+        axes = overrides.axes(given)
         config = composer.first(axes)
-        axes = _axes_of_file(config, overrides) | axes
+        axes = overrides.axes_of_file((config.hydra.sweeper or {}).get("params") or {}, given) | axes
         if axes and not flags.multirun:
             key, values = next(iter(axes.items()))
             raise InputError(f"{key}={','.join(values)}: several values; add -m to run each, or quote a list: [...]")
-        named = _material(overrides) if flags.multirun and not axes else {}
-        points = [composer.point(chosen, named) for chosen in _combinations(axes)]
+        named = overrides.material(given) if flags.multirun and not axes else {}
+        points = [composer.point(chosen, named) for chosen in overrides.combinations(axes)]
     common = Common.build(composer.settings(config))
     return Request(points, flags.multirun, common, _slurm(config, flags.multirun))
 
@@ -127,6 +118,12 @@ def _initialized(conf: Path) -> Iterator[None]:
         yield
 
 
+def _search_path(folder: str | None) -> list[str]:
+    if folder and not Path(folder).is_dir():
+        raise InputError(f"--config-dir {folder}: no such directory")
+    return [f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]"] if folder else []
+
+
 class _Composer:
     """Composes configurations that have the config name and the overrides of the command line in common."""
 
@@ -136,7 +133,7 @@ class _Composer:
     def first(self, axes: Mapping[str, list[str]]) -> DictConfig:
         """The configuration of the first combination that has one. Raises InputError where none has."""
         failure: InputError | None = None
-        for chosen in _combinations(axes):
+        for chosen in overrides.combinations(axes):
             try:
                 return self.config(chosen)
             except InputError as error:
@@ -149,7 +146,7 @@ class _Composer:
         extra = [f"{key}={value}" for key, value in chosen.items()]
         try:
             return compose(self.name, [*self.shared, *extra], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # of every kind, for what a user's own file may hold
             raise InputError(self._told(error)) from error
 
     def point(self, chosen: Mapping[str, str], named: Mapping[str, str]) -> Point:
@@ -170,7 +167,7 @@ class _Composer:
         try:
             settings = OmegaConf.to_container(plain, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise InputError(_first_line(error)) from error
+            raise InputError(f"{error.full_key or 'configuration'}: {schema.first_line(error)}") from error
         assert isinstance(settings, dict)
         if sorted(settings.get("plugins") or []) != sorted(self.plugins):
             raise InputError(
@@ -189,7 +186,7 @@ class _Composer:
         if twice := re.search(r"Multiple values for ([^ ]+)\.|already at '([^']+)'", text):
             key = twice[1] or twice[2]
             return f"{key}: has a value already; write {key}=... once, and without a +"
-        return _first_line(error)
+        return _cause(error)
 
     def _unknown_option(self, path: str) -> str:
         group, _, option = path.rpartition("/")
@@ -197,46 +194,40 @@ class _Composer:
             return f"--config-name {path}: no such file in conf/"
         known = _options(group)
         if not known:
-            return f"{group}={option}: unknown group{schema.nearest(group, _groups())}; the groups are {_groups_told()}"
+            groups = schema.listed(_groups(), "and")
+            return f"{group}={option}: unknown group{schema.nearest(group, _groups())}; the groups are {groups}"
         return f"{group}={option}: unknown; expected {schema.listed(known, 'or')}{schema.nearest(option, known)}"
 
     def _unknown_key(self, key: str) -> str:
         """What is wrong with a key, among those of the configuration that the groups on the command line make."""
         config = compose(self.name)
-        with contextlib.suppress(HydraException, OmegaConfBaseException):
+        with contextlib.suppress(Exception):
             config = compose(self.name, [text for text in self.shared if text.partition("=")[0] in _groups()])
         known = [*flattened(OmegaConf.to_container(config)), *_groups()]
+        if key in known:
+            return f"{key}: cannot be taken away; set it to null"
         siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
         listing = f"; the keys here are {schema.listed(siblings, 'and')}" if siblings else ""
         return f"{key}: unknown key{schema.nearest_key(key, known)}{listing}"
 
 
-def _parsed(texts: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    found = []
-    for text in texts:
-        try:
-            found.append(parser.parse_override(text))
-        except HydraException as error:
-            if "=" not in text:
-                raise InputError(f"{text}: expected KEY=VALUE; see python train.py --help") from error
-            raise InputError(f"{text}: cannot be read ({_last_line(error)}); quote special characters") from error
-    return found
+def _cause(error: BaseException) -> str:
+    """What lies at the bottom of Hydra's error: a place in a file, or OmegaConf's own words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark:
+            return f"{cause.problem_mark.name}, line {cause.problem_mark.line + 1}: {cause.problem or 'no YAML'}"
+        if isinstance(cause, (GrammarParseError, KeyValidationError)):
+            return f"configuration: {schema.first_line(cause)}"
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return f"{text} {lines[1]}" if text.endswith(":") and len(lines) > 1 else text
 
 
-def _refuse_unused(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        if override.key_or_group in GROUPS and override.value() is None:
-            expected = schema.listed(GROUPS[override.key_or_group].names(), "or")
-            raise InputError(f"{override.input_line}: expected {expected}")
-        key = override.key_or_group
-        if key.split("/")[0].split(".")[0] == "hydra" and not key.startswith(HYDRA_KEYS):
-            raise InputError(f"{key}: has no effect here; of Hydra's own keys {schema.listed(HYDRA_KEYS, 'and')} do")
-
-
-def _import_plugins(overrides: Sequence[Override]) -> list[str]:
+def _import_plugins(given: Sequence[Override]) -> list[str]:
     """Import the modules that the command line names, and give what they register a configuration by signature."""
-    named = [override.value() for override in overrides if override.key_or_group == "plugins"]
+    named = [override.value() for override in given if override.key_or_group == "plugins"]
     if not named or named[-1] is None:
         return []
     modules = [name.text if isinstance(name, QuotedString) else str(name) for name in _as_list(named[-1])]
@@ -245,69 +236,29 @@ def _import_plugins(overrides: Sequence[Override]) -> list[str]:
     for group, registry in GROUPS.items():
         for name, maker in registry.known().items():
             if name not in before[group]:
-                ConfigStore.instance().store(name, _defaults(group, name, maker), group)
+                _store(group, name, maker)
     return modules
+
+
+def _store(group: str, name: str, maker: Any) -> None:
+    """A configuration for a piece of a user's own: its name, and its maker's parameters with their defaults."""
+    options: dict[str, Any] = {"name": name}
+    for key, parameter in inspect.signature(maker).parameters.items():
+        options[key] = "???" if parameter.default is parameter.empty else parameter.default
+    if group == "data":
+        options |= {"weights": None, "ids": None}
+    try:
+        ConfigStore.instance().store(name, options, group)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{group}={name}: a default that no file can hold: {schema.first_line(error)}") from error
 
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _defaults(group: str, name: str, maker: Any) -> dict[str, Any]:
-    """A configuration for a piece of a user's own: its name, and its maker's parameters with their defaults."""
-    options: dict[str, Any] = {"name": name}
-    for key, parameter in inspect.signature(maker).parameters.items():
-        options[key] = "???" if parameter.default is parameter.empty else parameter.default
-    return {**options, "weights": None, "ids": None} if group == "data" else options
-
-
-def _shared(overrides: Sequence[Override]) -> list[str]:
-    """The overrides that all points have in common, as they were written."""
-    return [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-
-
-def _combinations(axes: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
-    return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-
-
-def _axes(overrides: Sequence[Override]) -> dict[str, list[str]]:
-    """The keys with several values, in the order of the command line."""
-    axes: dict[str, list[str]] = {}
-    for override in overrides:
-        if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise InputError(f"{override.input_line}: expected a list of values or a range; interval() has no end")
-            key = override.get_key_element()
-            if _root(override) in NOT_SWEPT:
-                raise InputError(f"{override.input_line}: {key} is the same for all points; give it one value")
-            axes[key] = list(dict.fromkeys(override.sweep_string_iterator()))
-    return axes
-
-
-def _axes_of_file(config: DictConfig, overrides: Sequence[Override]) -> dict[str, list[str]]:
-    """The same of the configuration's hydra.sweeper.params, but for keys that the command line gives."""
-    texts = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    given = {override.key_or_group for override in overrides}
-    own = [override for override in _parsed(texts) if override.key_or_group not in given]
-    single = {o.get_key_element(): [o.get_value_element_as_str()] for o in own if not o.is_sweep_override()}
-    return single | _axes(own)
-
-
-def _material(overrides: Sequence[Override]) -> dict[str, str]:
-    """What a sweep of a single point is named by: the overrides that may set it apart from points to come."""
-    return {
-        override.get_key_element(): override.get_value_element_as_str()
-        for override in overrides
-        if _root(override) not in (*NOT_SWEPT, "report")
-    }
-
-
-def _root(override: Override) -> str:
-    return re.split(r"[./@]", override.key_or_group)[0]
-
-
 def _slurm(config: DictConfig, multirun: bool) -> SlurmOptions | None:
-    name = str(config.hydra.runtime.choices["hydra/launcher"])
+    name = schema.written(config.hydra.runtime.choices["hydra/launcher"])
     if name not in LAUNCHERS:
         raise InputError(f"hydra/launcher={name}: unknown; expected {schema.listed(LAUNCHERS, 'or')}")
     if name == "basic":
@@ -325,17 +276,5 @@ def _groups() -> list[str]:
     return [group for group in loader.list_groups("") if group != "hydra"]
 
 
-def _groups_told() -> str:
-    return schema.listed(_groups(), "and")
-
-
 def _options(group: str) -> list[str]:
     return sorted(GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _last_line(error: Exception) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[-1]

@@ -22,7 +22,7 @@ from distkmeans.init import check_sample
 from distkmeans.init.random import Random
 from distkmeans.problem import Problem, pose
 from distkmeans.reading import Opened, Reader
-from distkmeans.report.run_dir import check_free
+from distkmeans.report.claim import check_free
 from distkmeans.settings import Common, Settings
 from distkmeans.solvers import Record
 from distkmeans.sweep import Point, Sweep
@@ -31,6 +31,8 @@ from distkmeans.world import World
 
 PROBE_OPERATIONS = 1 << 32
 """Rows x clusters x columns of the largest timed iteration: a fraction of a second."""
+PROBE_ELEMENTS = 1 << 22
+"""Rows x columns that are read at most for it."""
 PROBE_ROWS = 2048
 """Rows that are timed at least."""
 PROBE_ITERATIONS = 4
@@ -152,7 +154,8 @@ def _probe(world: World, settings: Settings, opened: Opened, ranks: int) -> tupl
     """Time iterations over the first rows of every rank's part, as the run would do them. A collective."""
     source, k = opened.source, settings.general.k
     part = -(-source.rows // world.size)
-    rows = min(part, max(PROBE_ROWS, -(-k // world.size) + 1, PROBE_OPERATIONS // (k * source.dims)))
+    affordable = min(PROBE_OPERATIONS // (k * source.dims), PROBE_ELEMENTS // source.dims)
+    rows = min(part, max(PROBE_ROWS, -(-k // world.size) + 1, affordable))
     problem, stored = _sample(world, settings, opened, rows)
     seeding = settings.plan.seeding
     centroids = (Random() if seeding.draws else seeding)(problem, k, 0).centroids

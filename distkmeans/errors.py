@@ -22,3 +22,17 @@ class RankLostError(WorldError):
     def __init__(self, text: str, *, speaks: bool) -> None:
         super().__init__(text)
         self.speaks = speaks
+
+
+SHARED = "distkmeans: all ranks know"
+
+
+def share(error: Exception) -> None:
+    """Mark an error as one that all ranks raise, each in its way."""
+    if not is_shared(error):
+        error.add_note(SHARED)
+
+
+def is_shared(error: Exception) -> bool:
+    """Whether all ranks know of the error."""
+    return SHARED in getattr(error, "__notes__", ())

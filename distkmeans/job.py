@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import distkmeans
 from distkmeans.clustering import Clustering, cluster
-from distkmeans.errors import InputError
+from distkmeans.errors import DistkmeansError, InputError
 from distkmeans.launcher import launch_seconds
 from distkmeans.reading import Opened, Read, Reader
+from distkmeans.report.claim import claim
 from distkmeans.report.log import also_to
 from distkmeans.report.progress import Progress
-from distkmeans.report.run_dir import RunDir, claim
+from distkmeans.report.run_dir import RunDir
 from distkmeans.report.sample import sample
 from distkmeans.settings import Settings
 from distkmeans.solvers import Record
@@ -52,20 +54,21 @@ class Job:
             opened = self.reader.open(self.settings)
         directory = claim(self.world, options.dir, self.settings.title, options.overwrite)
         self._tick("start", self.start_seconds or launch_seconds())
+        read = self._read(opened, directory)
+        directory.begin(self.settings.given)
         with also_to(directory.path / "log.txt" if self.world.rank == 0 else None):
             try:
-                directory.write_config(self.settings.given)
-                return self._solve(self._read(opened, directory), directory)
+                return self._solve(read, directory)
             except Exception as error:
-                log.error(error)
+                log.error(error, exc_info=not isinstance(error, DistkmeansError))
                 raise
 
     def _read(self, opened: Opened, directory: RunDir) -> Read:
         begin = time.perf_counter()
         try:
             read = self.reader.read(self.settings, opened)
-        except InputError:
-            directory.discard()  # a mistake in the data: the directory is free for the next try
+        except InputError:  # a mistake in the data: the directory is as it was
+            directory.discard()
             raise
         self._tick("read", time.perf_counter() - begin)
         return read
@@ -89,11 +92,11 @@ class Job:
     def _write(self, read: Read, found: Clustering, directory: RunDir) -> dict[str, Any]:
         begin = time.perf_counter()
         solution = found.solution
+        with self.world.guard():
+            directory.write_model(solution.centroids, read.transform.tensors())
         directory.write_labels(solution.labels, read.ids)
         if self.settings.report.plots:
             self._draw(read, found, directory)
-        with self.world.guard():
-            directory.write_model(solution.centroids, read.transform.tensors())
         memory = self.world.max_(torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         self._tick("write", time.perf_counter() - begin)
         summary = {**self._summary(read, found), "peak_memory_bytes": int(memory) * 1024, "data_reads": read.data_reads}
@@ -107,19 +110,26 @@ class Job:
         rows, labels = sample(read.problem, solution.labels, self.settings.report.sample)
         sizes = torch.bincount(solution.labels.to(torch.int64), minlength=len(solution.centroids))
         sizes = self.world.sum_(sizes)
-        with self.world.guard():
-            if self.world.rank:
-                return
-            from distkmeans.report.pictures import Pictures
+        if self.world.rank == 0:
+            try:
+                self._draw_sample(read, found, directory, (rows, labels, sizes))
+            except Exception as error:  # whatever the drawing library meets: the results are what counts
+                self.world.warn(f"no pictures: {type(error).__name__}: {error}")
 
-            name, total = self.settings.given["data"]["name"], read.problem.shard.total
-            title = f"{name}: {total:,} rows, k = {len(solution.centroids):,}"
-            pictures = Pictures(directory.path / "plots", title)
-            pictures.clusters(rows, labels, solution.centroids, solution.inertia)
-            pictures.convergence(found.records, total)
-            pictures.sizes(sizes)
-            if read.image:
-                pictures.centroids(solution.centroids, sizes, read.image, read.transform.name)
+    def _draw_sample(
+        self, read: Read, found: Clustering, directory: RunDir, shown: tuple[Tensor, Tensor, Tensor]
+    ) -> None:
+        from distkmeans.report.pictures import Pictures
+
+        rows, labels, sizes = shown
+        solution, total = found.solution, read.problem.shard.total
+        title = f"{self.settings.given['data']['name']}: {total:,} rows, k = {len(solution.centroids):,}"
+        pictures = Pictures(directory.path / "plots", title)
+        pictures.clusters(rows, labels, solution.centroids, solution.inertia)
+        pictures.convergence(found.records, total)
+        pictures.sizes(sizes)
+        if read.image:
+            pictures.centroids(solution.centroids, sizes, read.image, read.transform.name)
 
     def _summary(self, read: Read, found: Clustering) -> dict[str, Any]:
         solution, shard = found.solution, read.problem.shard

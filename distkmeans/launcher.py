@@ -10,6 +10,8 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from distkmeans.errors import InputError
+
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent ends."""
 
@@ -34,25 +36,41 @@ def place() -> Place | None:
 def _torchrun(env: dict[str, str]) -> Place | None:
     if "RANK" not in env or "WORLD_SIZE" not in env or "MASTER_ADDR" not in env:
         return None
-    size = int(env["WORLD_SIZE"])
-    return Place(int(env["RANK"]), size, int(env.get("LOCAL_RANK", 0)), int(env.get("LOCAL_WORLD_SIZE", size)))
+    size = _whole(env, "WORLD_SIZE")
+    local_rank, local_size = _whole(env, "LOCAL_RANK", 0), _whole(env, "LOCAL_WORLD_SIZE", size)
+    return _checked(Place(_whole(env, "RANK"), size, local_rank, local_size), "RANK", "WORLD_SIZE")
 
 
 def _slurm(env: dict[str, str]) -> Place | None:
     """The place of a task that srun started. A batch script's own process is no task, though it has a SLURM_PROCID."""
     if "SLURM_PROCID" not in env or (env.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in env):
         return None
-    size = int(env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS") or env.get("SLURM_NPROCS") or 1)
+    counts = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS")
+    size = next((_whole(env, name) for name in counts if env.get(name)), 1)
     if size == 1:
         return None
     host = env.get("MASTER_ADDR") or _first_host(
         env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST") or "127.0.0.1"
     )
     step = int(env["SLURM_STEP_ID"]) if env.get("SLURM_STEP_ID", "").isdigit() else 0
-    port = env.get("MASTER_PORT") or str(12000 + (int(env.get("SLURM_JOB_ID", 0)) * 7 + step) % 20000)
+    port = env.get("MASTER_PORT") or str(12000 + (_whole(env, "SLURM_JOB_ID", 0) * 7 + step) % 20000)
     per_node = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE") or str(size))
     local_size = int(per_node.group()) if per_node else size
-    return Place(int(env["SLURM_PROCID"]), size, int(env.get("SLURM_LOCALID", 0)), local_size, f"{host}:{port}")
+    mine = Place(_whole(env, "SLURM_PROCID"), size, _whole(env, "SLURM_LOCALID", 0), local_size, f"{host}:{port}")
+    return _checked(mine, "SLURM_PROCID", "the number of tasks")
+
+
+def _whole(env: dict[str, str], name: str, default: int | None = None) -> int:
+    text = env.get(name, "" if default is None else str(default))
+    if not text.isdecimal():
+        raise InputError(f"{name}={text}: expected a whole number; it is set by the launcher, unset it without one")
+    return int(text)
+
+
+def _checked(mine: Place, rank: str, size: str) -> Place:
+    if mine.rank >= mine.size:
+        raise InputError(f"{rank}={mine.rank}: expected less than {size}, {mine.size}")
+    return mine
 
 
 def _first_host(nodes: str) -> str:
@@ -66,17 +84,21 @@ def launch_id() -> str | None:
     env = os.environ
     slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
     elastic = env.get("TORCHELASTIC_RUN_ID")
-    return elastic if elastic and elastic != "none" else slurm
+    found = elastic if elastic and elastic != "none" else slurm
+    return re.sub(r"[^\w.+-]+", "-", found) if found else None
 
 
 def is_restart() -> bool:
     """Whether the launcher started these ranks again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
 def is_rank_zero() -> bool:
     """Whether this process speaks for the job, also before it has joined one."""
-    mine = place()
+    try:
+        mine = place()
+    except InputError:  # what is wrong with the environment is told by all that it is wrong for
+        return True
     return mine is None or mine.rank == 0
 
 

@@ -12,6 +12,7 @@ from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.exact.fixed_point import Grid
 from distkmeans.metrics import Metric
+from distkmeans.transforms import apply
 from distkmeans.world import World
 
 Precision = Literal["exact", "fast"]
@@ -48,10 +49,9 @@ def pose(world: World, shard: Shard, metric: Metric, exact: bool = True) -> Prob
     columns = scan(world, shard)
     with world.guard():
         refuse(metric, shard)
-        prepared = metric.prepare(shard.rows)
-    if prepared is not shard.rows:
-        shard = shard.with_rows(prepared)
-        columns = scan(world, shard)
+        prepared = apply(metric.prepare, shard)
+    if prepared is not shard:
+        shard, columns = prepared, scan(world, prepared)
     return Problem(world, shard, metric, columns, moments(world, shard, columns), columns.grid(), exact)
 
 

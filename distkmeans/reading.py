@@ -9,7 +9,7 @@ from typing import Any
 
 from distkmeans.data import Source
 from distkmeans.data.columns import scan
-from distkmeans.data.ids import read_ids
+from distkmeans.data.ids import check_ids, read_ids
 from distkmeans.data.npy import NpyFiles
 from distkmeans.data.shard import Shard, open_shard
 from distkmeans.errors import InputError
@@ -57,6 +57,8 @@ class Reader:
         """Headers only. Raises InputError on the rank that finds a mistake: call it in ``World.guard``."""
         opened = self._once("opened", data_key(settings.given), lambda: open_files(settings))
         check_k(settings.plan.k, opened.source.rows)
+        if (check := getattr(settings.plan.seeding, "check", None)) and self.world.rank == 0:
+            check(settings.plan.k, opened.source.dims)
         return opened
 
     def read(self, settings: Settings, opened: Opened) -> Read:
@@ -118,6 +120,8 @@ class Reader:
 def open_files(settings: Settings) -> Opened:
     """The source, and the weights that go with it; headers only. Raises InputError."""
     source, weights = settings.source(), settings.companions.weights
+    if settings.companions.ids:
+        check_ids(settings.companions.ids)
     return Opened(source, NpyFiles(weights, "data.weights", 1) if weights else None)
 
 

@@ -32,6 +32,9 @@ class Registry(Generic[Piece]):
         """Decorator: make the maker (a class or function) known under ``name``."""
 
         def keep(maker: Maker) -> Maker:
+            there = self._makers.get(name)
+            if there is not None and _path(there) != _path(maker):
+                raise InputError(f"{self.field}={name}: registered already, by {_path(there)}; choose another name")
             self._makers[name] = maker
             return maker
 
@@ -69,7 +72,7 @@ class Registry(Generic[Piece]):
         """
         self.names()
         for name, maker in self._makers.items():
-            if target == f"{maker.__module__}.{maker.__qualname__}":
+            if target == _path(maker):
                 return name
         raise InputError(
             f"{self.field}._target_={target}: not a registered piece; use {self.field}="
@@ -89,3 +92,7 @@ class Registry(Generic[Piece]):
                 f"{schema.nearest(str(name), known)}"
             )
         return self._makers[name]
+
+
+def _path(maker: Callable[..., Any]) -> str:
+    return f"{maker.__module__}.{maker.__qualname__}"

@@ -37,9 +37,10 @@ class Range:
         )
 
     def __str__(self) -> str:
-        if self.least is not None:
-            return f"{self.least:,} to {self.most:,}" if self.most is not None else f"{self.least:,} or more"
-        return f"above {self.above:,}"
+        if self.least is None:
+            return f"above {self.above:,}"
+        has_end = self.most is not None and self.most < 2**53  # beyond, it is only what a machine can count
+        return f"{self.least:,} to {self.most:,}" if has_end else f"{self.least:,} or more"
 
 
 class _UnfitError(Exception):
@@ -90,7 +91,7 @@ def described(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join("null" if part is types.NoneType else described(part) for part in arguments)
     if _is_list(origin):
-        return f"a list of {described(arguments[0]).removeprefix('a ')}s" if arguments else "a list"
+        return f"a list, each {described(arguments[0])}" if arguments else "a list"
     return KINDS.get(hint, "a value" if hint is Any else getattr(hint, "__name__", str(hint)))
 
 
@@ -114,6 +115,12 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
 def listed(words: Sequence[str], last: str) -> str:
     """``a, b or c``."""
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut after its first line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def written(value: Any) -> str:

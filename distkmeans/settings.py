@@ -185,7 +185,7 @@ def import_plugins(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # whatever a user's own module raises
+        except (Exception, SystemExit) as error:  # whatever a user's own module raises
             raise InputError(f"plugins=[{module}]: cannot be imported ({type(error).__name__}: {error})") from error
 
 

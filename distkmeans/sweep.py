@@ -16,9 +16,10 @@ from typing import IO, Any
 from distkmeans.errors import DistkmeansError, InputError, RankLostError
 from distkmeans.job import Job
 from distkmeans.reading import Reader, data_key, problem_key, transform_key
-from distkmeans.report.run_dir import FAILURE, claim_sweep, read_config
-from distkmeans.report.table import Table
-from distkmeans.schema import written
+from distkmeans.report.claim import claim_sweep
+from distkmeans.report.run_dir import FAILURE, read_config
+from distkmeans.report.table import Table, read_json
+from distkmeans.schema import first_line, written
 from distkmeans.settings import Common, Settings, flattened
 from distkmeans.world import World
 
@@ -69,7 +70,7 @@ class Sweep:
         first = next((point.settings for point in points if not point.error), {})
         data = first.get("data", {})
         name = f"{data.get('name', 'runs') if isinstance(data, Mapping) else 'runs'}-sweep"
-        sweep = Sweep(world, mine, common, claim_sweep(world, common.run.dir, name).path, points)
+        sweep = Sweep(world, mine, common, claim_sweep(world, common.run.dir, name), points)
         with world.guard():
             if world.rank == 0:
                 sweep.refuse_changes()
@@ -117,19 +118,22 @@ class Sweep:
     def note(self, point: Point, error: Exception, data_reads: int) -> None:
         """Tell that a point has failed, and leave the reason in its directory."""
         kind = "" if isinstance(error, DistkmeansError) else f"{type(error).__name__}: "
-        text = f"{kind}{error}".strip().splitlines()[0]
+        text = f"{kind}{first_line(error)}"
         self.world.warn(f"{point.name} failed: {text}")
         if self.world.rank == 0:
             folder = self.root / point.name
-            folder.mkdir(exist_ok=True)
             failure = json.dumps({"error": text, "data_reads": data_reads})
-            (folder / FAILURE).write_text(failure + "\n", encoding="utf-8")
+            try:
+                folder.mkdir(exist_ok=True)
+                (folder / FAILURE).write_text(failure + "\n", encoding="utf-8")
+            except OSError as trouble:  # a full disk, or a file of that name: the sweep goes on
+                self.world.warn(f"{folder}: {trouble.strerror}; the failure is not recorded")
 
     def pending(self) -> list[Point]:
         """The points that are not done, as rank 0 sees it. A collective."""
         if self.common.run.overwrite:
             return list(self.points)
-        done = [(self.root / point.name / "summary.json").exists() for point in self.points]
+        done = [read_json(self.root / point.name / "summary.json") is not None for point in self.points]
         return [point for point, is_done in zip(self.points, self.world.share(done), strict=True) if not is_done]
 
     def has_result(self, name: str) -> bool:
@@ -151,9 +155,7 @@ class Sweep:
                 done = {row.dir for row in table.rows if row.status == "done"}
                 failed = not mine <= done
                 if done:
-                    from distkmeans.report.elbow import draw
-
-                    draw(self.root / "sweep.png", table)
+                    self._draw(table)
                 print(table.text(), flush=True)
                 self.world.tell(f"{len(done)} of {len(table.rows)} points done; results in {self.root}")
         return int(self.world.share(failed))
@@ -170,7 +172,7 @@ class Sweep:
         """Raise InputError where a point of this name was run with other settings (rank 0)."""
         for point in self.points:
             folder = self.root / point.name
-            if point.error or self.common.run.overwrite or not (folder / "summary.json").exists():
+            if point.error or self.common.run.overwrite or read_json(folder / "summary.json") is None:
                 continue
             before, now = flattened(read_config(folder)), flattened(point.settings)
             for key in sorted(before.keys() | now.keys()):
@@ -179,6 +181,14 @@ class Sweep:
                         f"run.dir={self.root}: {point.name} was run with {key}={written(before.get(key))}, now"
                         f" {written(now.get(key))}; choose another run.dir, or run.overwrite=true to run all again"
                     )
+
+    def _draw(self, table: Table) -> None:
+        from distkmeans.report.elbow import draw
+
+        try:
+            draw(self.root / "sweep.png", table)
+        except Exception as error:  # whatever the drawing library meets: the table is what counts
+            self.world.warn(f"no sweep.png: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -189,7 +199,6 @@ class Sweep:
                     name = f".running-{(self.common.sweep.part or 'all').replace('/', '-of-')}.lock"
                     if not stack.enter_context(locked(self.root / name, SWEEP_PATIENCE_S)):
                         raise InputError(f"run.dir={self.root}: another job runs this sweep; wait for it, or end it")
-                    stack.callback((self.root / name).unlink)
             yield
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distkmeans.errors import InputError, RankLostError, WorldError
+from distkmeans.errors import InputError, RankLostError, WorldError, share
 from distkmeans.launcher import Place, is_rank_zero, place
 from distkmeans.roll_call import RollCall
 from distkmeans.schema import check_value
@@ -114,6 +114,7 @@ class World:
         told = [(rank, error) for rank, error in enumerate(self.collect(mine)) if error is not None]
         rank, (is_input, text, kind) = told[0]
         if failure is not None and self.rank == rank:
+            share(failure)
             raise failure
         raise InputError(text) if is_input else WorldError(f"rank {rank} failed: {kind}: {text}")
 

@@ -154,8 +154,8 @@ class TestSchema:
             (bool, 1, "true or false"),
             (str, None, "text"),
             (Literal["far", "keep"], "kep", "far or keep; did you mean keep?"),
-            (list[float], 3.0, "a list of numbers"),
-            (list[int], [1, "x"], "a list of whole numbers"),
+            (list[float], 3.0, "a list, each a number"),
+            (list[int], [1, "x"], "a list, each a whole number"),
         ],
     )
     def test_refuses(self, hint: Any, value: Any, expected: str) -> None:

@@ -17,6 +17,7 @@ from matplotlib.image import imread
 from safetensors.torch import load_file
 
 import distkmeans
+from distkmeans import cli
 from tests.conftest import ROOT
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -124,6 +125,42 @@ def test_a_finished_run_is_kept_unless_told_otherwise(train: Train, tmp_path: Pa
     assert train("run.dir=out", "data.n_samples=60", "run.overwrite=true").returncode == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["rows"] == 60
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_run_is_not_replaced_before_the_new_one_can_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.arange(20.0).reshape(10, 2)
+    for name, values in (("x", x), ("nan", np.where(x == 3, np.nan, x)), ("start", x[:3])):
+        np.save(f"{name}.npy", values)
+    run = ["data=npy", "data.path=x.npy", "k=2", "run.dir=out"]
+    assert cli.main(run, ROOT / "conf") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    for wrong in (["data.path=nan.npy"], ["init=file", "init.path=start.npy"], ["k=11"], ["data.weights=start.npy"]):
+        assert cli.main([*run, "run.overwrite=true", *wrong], ROOT / "conf") == 1
+        assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert cli.main([*run, "run.overwrite=true", "report=none"], ROOT / "conf") == 0
+    assert not (tmp_path / "out" / "plots").exists()
+
+
+def test_a_new_directory_goes_with_a_mistake_in_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("nan.npy", np.full((5, 2), np.nan))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    for name in ("new", "mine"):
+        assert cli.main(["data=npy", "data.path=nan.npy", "k=2", f"run.dir={name}"], ROOT / "conf") == 1
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_pictures_that_fail_do_not_cost_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("distkmeans.report.pictures.Pictures.sizes", lambda *_: 1 / 0)
+    assert cli.main(["run.dir=out"], ROOT / "conf") == 0
+    assert "no pictures: ZeroDivisionError: division by zero" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["converged"]
 
 
 def test_precision_fast_says_so(train: Train, tmp_path: Path) -> None:

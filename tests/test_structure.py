@@ -24,7 +24,7 @@ FLOORS = [
     {"job"},
     {"sweep"},
     {"dry_run", "slurm"},
-    {"config", "help"},
+    {"config", "overrides", "help"},
     {"cli"},
 ]
 
@@ -59,9 +59,13 @@ def test_only_world_names_torch_distributed() -> None:
     assert named == {"world.py"}
 
 
+def frameworks(path: Path) -> set[str]:
+    return {"omegaconf", "hydra"} & {name.split(".")[0] for name in imports(path)}
+
+
 def test_only_the_command_line_sees_a_configuration() -> None:
-    seen = {path.name for path in (ROOT / "distkmeans").rglob("*.py") if {"omegaconf", "hydra"} & imports(path)}
-    assert seen == {"config.py", "run_dir.py"}
+    seen = {path.name for path in (ROOT / "distkmeans").rglob("*.py") if frameworks(path)}
+    assert seen == {"config.py", "overrides.py", "run_dir.py"}
 
 
 def test_importing_is_light() -> None:

@@ -17,7 +17,7 @@ from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream, permute
 from distkmeans.schema import Range, listed
 
-Count = Annotated[int, Range(1)]
+Count = Annotated[int, Range(1, 2**53)]
 Deviation = Annotated[float, Range(0)]
 
 

@@ -40,7 +40,7 @@ class NpyFiles:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Rows start to stop: a view of the file where one file holds them all."""
-        return shared(widened(self.read_array(start, stop), self.field))
+        return shared(widened(self.read_array(start, stop), f"{self.field}={self.paths[0]}"))
 
     def read_array(self, start: int, stop: int) -> np.ndarray:
         """The same, as a NumPy array of whatever type is stored."""
@@ -67,9 +67,12 @@ class NpyFiles:
         return f"{self.arrays[0].dtype}, checksum {digest.hexdigest()}"
 
     def _open(self, name: str, dimensions: int) -> np.ndarray:
+        if not os.path.isfile(name):
+            raise InputError(f"{self.field}={name}: not a file")
         try:
-            array = np.load(name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            with np.errstate(all="ignore"):
+                array = np.load(name, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # whatever a header can make of it
             array = self._without_rows(name)
             if array is None:
                 raise InputError(f"{self.field}={name}: cannot be read as npy ({_reason(name, error)})") from error
@@ -85,8 +88,9 @@ class NpyFiles:
     def _without_rows(self, name: str) -> np.ndarray | None:
         """The array of a file that cannot be mapped because it has no rows."""
         try:
-            array = np.load(name, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
+            with np.errstate(all="ignore"):
+                array = np.load(name, allow_pickle=False)
+        except Exception:  # whatever a header can make of it
             return None
         return array if isinstance(array, np.ndarray) and array.size == 0 else None
 

@@ -159,7 +159,8 @@ def weighted(world: World, shard: Shard, weights: Tensor | None, name: Callable[
         if bad.any():
             at = int(bad.nonzero()[0])
             where = name(int(shard.numbers(slice(0, len(shard)))[at]))
-            raise InputError(f"weights: {float(weights[at])} at {where}; expected 0 or more, finite")
+            most = torch.finfo(stored.dtype).max
+            raise InputError(f"weights: {float(weights[at])} at {where}; expected 0 or more, at most {most:.3g}")
     if not world.max_((stored > 0).any().to(torch.int64)):
         raise InputError("weights: all are 0; at least one row needs a weight above 0")
     return replace(shard, weights=stored)

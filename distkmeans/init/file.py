@@ -11,7 +11,7 @@ from torch import Tensor
 from distkmeans.data.array import as_rows
 from distkmeans.errors import InputError
 from distkmeans.init import Seeds, inits
-from distkmeans.init.given import Given
+from distkmeans.init.given import Given, check_shape
 from distkmeans.problem import Problem
 
 
@@ -25,6 +25,10 @@ class File:
         if not path:
             raise InputError("init.path: not given; init=file needs an npy or safetensors file")
         self.path = path
+
+    def check(self, k: int, dims: int) -> None:
+        """Raise InputError, before rows are read, for a file that holds no k centroids of ``dims`` columns."""
+        check_shape(read_centroids(self.path, f"init.path={self.path}"), k, dims, f"init.path={self.path}")
 
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         with problem.world.guard():

@@ -13,6 +13,9 @@ from distkmeans.errors import InputError
 from distkmeans.init import Seeds
 from distkmeans.problem import Problem
 
+REACH = 400
+"""Powers of two by which a centroid may exceed the rows: squared distances stay numbers."""
+
 
 class Given:
     """values: (K, D). what: how to name them to the user. Rank 0's are used on all ranks."""
@@ -28,18 +31,22 @@ class Given:
         return Seeds(problem.world.share(centroids.cpu()).to(problem.shard.rows.device))
 
     def _checked(self, values: Tensor, problem: Problem, k: int) -> Tensor:
-        if tuple(values.shape) != (k, problem.shard.dims):
-            raise InputError(
-                f"{self.what}: shape {tuple(values.shape)}; expected k={k} rows of {problem.shard.dims} columns"
-            )
+        check_shape(values, k, problem.shard.dims, self.what)
         centroids = problem.centroids(values.to(torch.float64))
-        bad = ~torch.isfinite(centroids).all(1)
+        largest = 2.0 ** min(1023, max(problem.columns.exponent, 0) + REACH)
+        bad = ~(torch.isfinite(centroids) & (centroids.abs() < largest)).all(1)
         if bad.any():
             raise InputError(f"{self.what}: NaN, Inf or too large a value in row {int(bad.nonzero()[0])}")
         refused, why = problem.metric.refuse(centroids)
         if refused.any():
             raise InputError(f"{self.what}: row {int(refused.nonzero()[0])}: {why}")
         return centroids
+
+
+def check_shape(values: Tensor, k: int, dims: int, what: str) -> None:
+    """Raise InputError unless the centroids (K, D) are k of ``dims`` columns."""
+    if tuple(values.shape) != (k, dims):
+        raise InputError(f"{what}: shape {tuple(values.shape)}; expected k={k} rows of {dims} columns")
 
 
 class Called:

@@ -17,6 +17,7 @@ def open_screen(speaks: bool) -> None:
     screen = logging.StreamHandler()
     screen.addFilter(lambda record: record.levelno < logging.ERROR)  # errors are told once, at the end
     screen.setFormatter(logging.Formatter("distkmeans: %(message)s"))
+    screen.handleError = _ignore  # type: ignore[method-assign]
     log.handlers = [screen if speaks else logging.NullHandler()]
 
 
@@ -27,6 +28,7 @@ def also_to(path: Path | None) -> Iterator[None]:
         yield
         return
     file = logging.FileHandler(path, encoding="utf-8")
+    file.handleError = _ignore  # type: ignore[method-assign]
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)
     try:
@@ -34,3 +36,7 @@ def also_to(path: Path | None) -> Iterator[None]:
     finally:
         log.removeHandler(file)
         file.close()
+
+
+def _ignore(record: logging.LogRecord) -> None:
+    """A log that cannot be written, for a full disk or a closed terminal, is no reason to say so a line each."""

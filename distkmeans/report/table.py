@@ -97,7 +97,7 @@ def _earlier(folder: Path) -> dict[str, dict[str, str]]:
         return {}
     with open(folder / SWEEP, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    return {line["dir"]: _overrides(line) for line in lines}
+    return {line["dir"]: _overrides(line) for line in lines if line.get("dir") and "status" in line}
 
 
 def _overrides(line: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +108,7 @@ def _overrides(line: Mapping[str, str]) -> dict[str, str]:
 
 def _row(folder: Path, overrides: Mapping[str, str]) -> Row | None:
     """What a point's directory tells; None where it was not run to an end."""
-    if (folder / "summary.json").exists():
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if summary := read_json(folder / "summary.json"):
         return Row(
             folder.name,
             overrides,
@@ -120,10 +119,18 @@ def _row(folder: Path, overrides: Mapping[str, str]) -> Row | None:
             scores=summary.get("scores", {}),
             data_reads=summary["data_reads"],
         )
-    if (folder / FAILURE).exists():
-        failure = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
+    if failure := read_json(folder / FAILURE):
         return Row(folder.name, overrides, "failed", failure["error"], data_reads=failure["data_reads"])
     return None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object that a file holds; None for a file that is not there or damaged: its run is as good as missing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found else None
 
 
 def _text(cell: Any) -> str:

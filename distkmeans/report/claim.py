@@ -1,0 +1,167 @@
+"""Who may have a run directory: a new one, an empty one, one whose run is to be replaced, or a sweep's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distkmeans.errors import InputError
+from distkmeans.launcher import is_restart, launch_id, node_name
+from distkmeans.report.run_dir import OWN_FILES, OWN_FOLDERS, SIGNS, SWEEP, RunDir
+from distkmeans.world import World
+
+VISIBLE_S = 8.0
+"""How long a shared file system may take to show a new file on another node."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A directory that rank 0 has chosen. made: now. replaces: it may hold a run, which will be replaced."""
+
+    path: Path
+    made: bool
+    replaces: bool = False
+
+
+def claim(world: World, path: str | None, name: str, overwrite: bool) -> RunDir:
+    """The directory ``path``, or a new one under ``runs`` that bears ``name`` and the launch's id. A collective.
+
+    Nothing in it is touched yet: ``RunDir.begin`` does that. Raises InputError on all ranks for one that holds a run,
+    unless ``overwrite``, or something else, that cannot be written to, or that is not the same on all nodes.
+    """
+    return _claim(world, path, lambda: _take(Path(path), overwrite) if path else _make_new(name))
+
+
+def claim_sweep(world: World, path: str | None, name: str) -> Path:
+    """The directory of a sweep, which may hold points of it already. A collective; raises as ``claim``."""
+    return _claim(world, path, lambda: _take_sweep(Path(path)) if path else _make_new(name)).path
+
+
+def check_free(path: str | None, overwrite: bool, sweep: bool) -> None:
+    """Raise InputError where claiming would, as far as can be known without making anything."""
+    if path:
+        _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite)
+        folder = next(folder for folder in (Path(path).absolute(), *Path(path).absolute().parents) if folder.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"run.dir={path}: {folder} cannot be written to; choose another")
+
+
+def _claim(world: World, asked: str | None, take: Callable[[], Chosen]) -> RunDir:
+    chosen, token = Chosen(Path(), False), ""
+    with world.guard():
+        if world.rank == 0:
+            try:
+                chosen = take()
+                token = f".seen-{secrets.token_hex(8)}"
+                (chosen.path / token).touch()
+            except (OSError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                reason = getattr(error, "strerror", None) or str(error)
+                raise InputError(f"run.dir={asked or chosen.path}: {reason}; choose another") from error
+    there, token = world.share((os.path.abspath(chosen.path), token))
+    try:
+        _check_shared(world, Path(there), token)
+    finally:
+        if world.rank == 0:
+            (chosen.path / token).unlink(missing_ok=True)
+    return RunDir(world, chosen.path if world.rank == 0 else Path(there), chosen.made, chosen.replaces)
+
+
+def _check_shared(world: World, path: Path, token: str) -> None:
+    """Raise InputError on all ranks, naming nodes, unless every rank sees rank 0's file in ``path``. A collective."""
+    end = time.monotonic() + VISIBLE_S
+    while not (seen := (path / token).exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    writable = seen and os.access(path, os.W_OK | os.X_OK)
+    blind = [(rank, told) for rank, told in enumerate(world.collect(None if writable else (node_name(), seen))) if told]
+    if blind:
+        node, seen = blind[0][1]
+        ranks = ", ".join(str(rank) for rank, _ in blind)
+        what = "cannot write to" if seen else "does not see"
+        raise InputError(
+            f"run.dir={path}: node {node} {what} the folder that rank 0 writes to (ranks {ranks}); choose one on a file"
+            " system that all nodes share"
+        )
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    """Raise InputError for what is no place for a run."""
+    _refuse_file(path)
+    if (path / SWEEP).exists():
+        raise InputError(f"run.dir={path}: holds a sweep; choose another, or go on with it: -m")
+    holds_run = any((path / sign).exists() for sign in SIGNS)
+    if holds_run and not overwrite:
+        raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
+    if foreign := next(_foreign(path, holds_run), None):
+        raise InputError(f"run.dir={path}: holds {foreign}, which no run wrote; choose another")
+
+
+def _refuse_file(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"run.dir={path}: a broken link; choose another")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run.dir={path}: a file, not a directory; choose another")
+
+
+def _foreign(path: Path, holds_run: bool) -> Iterator[str]:
+    """What is in the places of a run's files and is none of them."""
+    for name in OWN_FILES:
+        if (path / name).exists() and not (holds_run and (path / name).is_file()):
+            yield name
+    for folder, patterns in OWN_FOLDERS.items():
+        if os.path.lexists(path / folder) and not (holds_run and (path / folder).is_dir()):
+            yield folder
+        elif (path / folder).is_dir():
+            for entry in (path / folder).iterdir():
+                if not any(entry.match(pattern) for pattern in patterns):
+                    yield f"{folder}/{entry.name}"
+
+
+def _take(path: Path, overwrite: bool) -> Chosen:
+    _refuse(path, overwrite)
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    return Chosen(path, made, overwrite)
+
+
+def _refuse_sweep(path: Path) -> None:
+    _refuse_file(path)
+    if any((path / sign).exists() for sign in SIGNS):
+        raise InputError(f"run.dir={path}: holds a single run, not a sweep; choose another")
+
+
+def _take_sweep(path: Path) -> Chosen:
+    _refuse_sweep(path)
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    return Chosen(path, made)
+
+
+def _make_new(name: str) -> Chosen:
+    """runs/<name>-<launch>, made by this call alone; a launch that starts again takes its unfinished one back."""
+    launch = launch_id()
+    path = Path("runs") / f"{name}-{launch}"
+    if launch and is_restart() and path.is_dir() and not (path / "summary.json").exists():
+        return Chosen(path, made=False, replaces=True)
+    Path("runs").mkdir(exist_ok=True)
+    for path in _candidates(name, launch):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return Chosen(path, made=True)
+    raise AssertionError("the candidates never end")
+
+
+def _candidates(name: str, launch: str | None) -> Iterator[Path]:
+    if launch:
+        yield Path("runs") / f"{name}-{launch}"
+    count = 1
+    while True:
+        yield Path("runs") / (f"{name}-{launch}-{count}" if launch else f"{name}-{count}")
+        count += 1

@@ -17,7 +17,7 @@ from distkmeans.errors import DistkmeansError, InputError, RankLostError
 from distkmeans.job import Job
 from distkmeans.reading import Reader, data_key, problem_key, transform_key
 from distkmeans.report.claim import claim_sweep
-from distkmeans.report.run_dir import FAILURE, read_config
+from distkmeans.report.run_dir import FAILURE, SWEEP, read_config
 from distkmeans.report.table import Table, read_json
 from distkmeans.schema import first_line, written
 from distkmeans.settings import Common, Settings, flattened
@@ -165,7 +165,10 @@ class Sweep:
         with locked(self.root / ".sweep.lock", TABLE_PATIENCE_S):
             known = self.everyone or self.points
             table = Table.read(self.root, {point.name: point.overrides for point in known})
-            table.write()
+            try:
+                table.write()
+            except OSError as error:  # the next start can make it anew from the points' own files
+                self.world.warn(f"{self.root / SWEEP}: {error.strerror}; not up to date")
         return table
 
     def refuse_changes(self) -> None:

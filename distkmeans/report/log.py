@@ -35,7 +35,8 @@ def also_to(path: Path | None) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(file)
-        file.close()
+        with contextlib.suppress(OSError):  # a full disk: the results say so themselves
+            file.close()
 
 
 def _ignore(record: logging.LogRecord) -> None:

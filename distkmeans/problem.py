@@ -59,7 +59,7 @@ def refuse(metric: Metric, shard: Shard) -> None:
     """Raise InputError for the first row for which the metric has no answer."""
     bad, why = metric.refuse(shard.rows)
     if bad.any():
-        number = int(shard.numbers(slice(0, len(shard)))[bad.nonzero()[0, 0]])
+        number = int(shard.numbers_of(bad.nonzero()[0, 0]))
         raise InputError(f"{shard.name(number)}: {why}")
 
 

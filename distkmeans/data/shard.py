@@ -61,6 +61,10 @@ class Shard:
             return self.picked[tile]
         return torch.arange(self.start + tile.start, self.start + tile.stop, device=self.rows.device)
 
+    def numbers_of(self, local: Tensor) -> Tensor:
+        """Global row numbers of local positions: int64, shaped as they are."""
+        return self.start + local if self.picked is None else self.picked[local]
+
     def tiles(self, rows: int | None = None) -> Iterator[slice]:
         """Slices that cover the rows, each of at most ``rows`` or about TILE_ELEMENTS elements."""
         step = rows or max(1, TILE_ELEMENTS // max(1, self.dims))
@@ -158,7 +162,7 @@ def weighted(world: World, shard: Shard, weights: Tensor | None, name: Callable[
         bad = ~(torch.isfinite(stored) & (stored >= 0))
         if bad.any():
             at = int(bad.nonzero()[0])
-            where = name(int(shard.numbers(slice(0, len(shard)))[at]))
+            where = name(int(shard.numbers_of(torch.tensor(at, device=shard.rows.device))))
             most = torch.finfo(stored.dtype).max
             raise InputError(f"weights: {float(weights[at])} at {where}; expected 0 or more, at most {most:.3g}")
     if not world.max_((stored > 0).any().to(torch.int64)):

@@ -76,7 +76,7 @@ def _draw(problem: Problem, potential: Potential, totals: list[int], places: lis
     if mine:
         before = ends[world.rank] - totals[world.rank]
         local = torch.tensor(potential.rows_at([places[index] - before for index in mine]), device=world.device)
-        numbers[mine] = shard.numbers(slice(0, len(shard)))[local]
+        numbers[mine] = shard.numbers_of(local)
     numbers = world.sum_(numbers)
     return numbers, shard.fetch(world, numbers)
 

@@ -23,6 +23,8 @@ COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
 KEPT_ELEMENTS = 1 << 24
 """Distances of the rows to tried centres that are kept for the one that wins."""
+RUN_ROWS = 1 << 15
+"""Rows of a running sum: it stays in a cache, and leaves no holes in the memory that a process keeps."""
 TINY = 2.0**-300
 """Largest float64 distance below which they are scaled anew."""
 
@@ -47,7 +49,8 @@ class Potential:
         self.world = problem.world
         self.coarse, self.unit = False, 0
         self.centres: list[Tensor] = []
-        self.tried: list[tuple[slice, Tensor]] = []
+        self.tried: Tensor | None = None
+        self.has_tried = False
         self.nearest = torch.full((len(self.shard),), torch.inf, dtype=torch.float64, device=self.world.device)
         self.by = safe_exponent(problem.columns.exponent)
         self._place_on_grid()
@@ -100,30 +103,32 @@ class Potential:
     def mass_with(self, centres: Tensor, rows: int | None = None) -> Mass:
         """What would be left after adding each of (m, D) centres alone, over this rank's (first) rows: (m, L + 1)."""
         left = self._zero().expand(len(centres), -1).clone()
-        self.tried = []
-        keep = rows is None and len(self.shard) * len(centres) <= KEPT_ELEMENTS
+        size = (len(self.shard), len(centres))
+        kept = rows is None and size[0] * size[1] <= KEPT_ELEMENTS
+        if kept and (self.tried is None or self.tried.shape != size):
+            self.tried = self.nearest.new_empty(size)
         for tile in self._tiles(len(centres)):
             if rows is None or tile.start < rows:
                 closer = torch.minimum(self.nearest[tile, None], self._distances(tile, centres))
                 left += self._limbs(tile, closer).sum(0)
-                if keep:
-                    self.tried.append((tile, closer))
+                if kept and self.tried is not None:
+                    self.tried[tile] = closer
+        self.has_tried = kept
         return Mass(left)
 
     def add_tried(self, centres: Tensor, best: int) -> None:
         """Take one of the centres that ``mass_with`` has just tried."""
-        if not self.tried:
+        if not self.has_tried or self.tried is None:
             self.add(centres[best : best + 1])
             return
         self.centres.append(centres[best : best + 1])
-        for tile, closer in self.tried:
-            self.nearest[tile] = closer[:, best]
-        self.tried = []
+        self.nearest.copy_(self.tried[:, best])
+        self.has_tried = False
 
     def rows_at(self, places: list[int]) -> list[int]:
         """The local positions of the rows that hold these places in the running sum of this rank's mass."""
         found, before = [-1] * len(places), 0
-        for tile in self.shard.tiles(1 << 20):
+        for tile in self.shard.tiles(RUN_ROWS):
             heads, rests = self._running(tile)
             low_bits = LIMB if self.weights is None else 2 * LIMB
             for index, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""Peak memory, by the operating system's count: near what a dry run says, and not growing with the rounds of seeding."""
+"""Peak memory, by the operating system: near what a dry run says, and not growing with the rounds of seeding."""
 
 from __future__ import annotations
 

@@ -111,9 +111,6 @@ def _lines(
     each = speed.seconds(-(-source.rows // ranks))
     bound = f", at most {seconds_told(each * most * settings.general.n_init)} for {most} iterations" if most else ""
     bound += f" of each of {settings.general.n_init} seedings" if most and settings.general.n_init > 1 else ""
-    asked = Path(settings.run.dir or "runs")
-    there = next(folder for folder in (asked.absolute(), *asked.absolute().parents) if folder.exists())
-    labels = source.rows * (4 if k <= 2**31 else 8)
     device = f"{world.device.type}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} each"
     return [
         (
@@ -123,10 +120,17 @@ def _lines(
         ("ranks", f"{ranks} on {device}"),
         ("memory", f"about {bytes_told(memory.total)} per rank: {memory.told()}; {_available(world, memory, ranks)}"),
         ("passes", ", ".join(f"{name} {count}" for name, count in passes_of(settings, source.rows))),
-        ("disk", f"{bytes_told(labels)} of labels, {bytes_told(shutil.disk_usage(there).free)} free at {there}"),
+        ("disk", _disk(source.rows * (4 if k <= 2**31 else 8), Path(settings.run.dir or "runs"))),
         ("time", f"about {seconds_told(each)} per iteration, from {speed.rows:,} rows of each rank here{bound}"),
         ("results", f"{settings.run.dir or 'a new directory under runs'}{os.sep}"),
     ]
+
+
+def _disk(labels: int, path: Path) -> str:
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    enough = "" if labels < free else ": NOT ENOUGH; choose another run.dir"
+    return f"{bytes_told(labels)} of labels, {bytes_told(free)} free at {there}{enough}"
 
 
 def _available(world: World, memory: Memory, ranks: int) -> str:

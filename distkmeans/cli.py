@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -118,6 +119,9 @@ def _carry_out(world: World, request: config.Request) -> int:
 def agree(world: World, request: config.Request) -> None:
     """Raise InputError on all ranks unless every rank has the same settings; it names the first key that differs."""
     mine = {point.name: {**flattened(point.settings), "error": point.error} for point in request.points}
+    digest = hashlib.blake2b(repr(sorted(mine.items())).encode()).hexdigest()
+    if len(set(world.collect(digest))) == 1:
+        return
     everyone = world.collect(mine)
     for rank, theirs in enumerate(everyone):
         for point, key in _different(everyone[0], theirs):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -38,7 +39,8 @@ def run(world: World, given: Mapping[str, Any]) -> dict[str, Any]:
 class Job:
     """A run's settings, and what its phases leave for each other.
 
-    start_seconds: from the launch until files are open and the directory is claimed; measured unless it is given.
+    seconds: start (from the launch until files are open), read, seed, fit (seeding and solving), write (the directory).
+    start_seconds: that of an earlier run in this process, where there was one.
     """
 
     world: World
@@ -52,10 +54,12 @@ class Job:
         options = self.settings.run
         with self.world.guard():
             opened = self.reader.open(self.settings)
-        directory = claim(self.world, options.dir, self.settings.title, options.overwrite)
-        self._tick("start", self.start_seconds or launch_seconds())
+        self.seconds["start"] = round(self.start_seconds or launch_seconds(), 4)
+        with self._timed("write"):
+            directory = claim(self.world, options.dir, self.settings.title, options.overwrite)
         read = self._read(opened, directory)
-        directory.begin(self.settings.given)
+        with self._timed("write"):
+            directory.begin(self.settings.given)
         with also_to(directory.path / "log.txt" if self.world.rank == 0 else None):
             try:
                 return self._solve(read, directory)
@@ -64,14 +68,12 @@ class Job:
                 raise
 
     def _read(self, opened: Opened, directory: RunDir) -> Read:
-        begin = time.perf_counter()
         try:
-            read = self.reader.read(self.settings, opened)
+            with self._timed("read"):
+                return self.reader.read(self.settings, opened)
         except InputError:  # a mistake in the data: the directory is as it was
             directory.discard()
             raise
-        self._tick("read", time.perf_counter() - begin)
-        return read
 
     def _solve(self, read: Read, directory: RunDir) -> dict[str, Any]:
         plan = self.settings.plan
@@ -85,24 +87,23 @@ class Job:
             found = cluster(read.problem, plan, hear)
         finally:
             progress.close()
-        self._tick("seed", found.seed_seconds)
-        self._tick("fit", found.seed_seconds + found.solve_seconds)
-        return self._write(read, found, directory)
+        self.seconds["seed"] = round(found.seed_seconds, 4)
+        self.seconds["fit"] = round(found.seed_seconds + found.solve_seconds, 4)
+        with self._timed("write"):
+            self._write(read, found, directory)
+        memory = self.world.max_(torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+        summary = {**self._summary(read, found), "peak_memory_bytes": int(memory) * 1024, "data_reads": read.data_reads}
+        directory.write_summary(summary)
+        self._say(summary, directory)
+        return summary
 
-    def _write(self, read: Read, found: Clustering, directory: RunDir) -> dict[str, Any]:
-        begin = time.perf_counter()
+    def _write(self, read: Read, found: Clustering, directory: RunDir) -> None:
         solution = found.solution
         with self.world.guard():
             directory.write_model(solution.centroids, read.transform.tensors())
         directory.write_labels(solution.labels, read.ids)
         if self.settings.report.plots:
             self._draw(read, found, directory)
-        memory = self.world.max_(torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
-        self._tick("write", time.perf_counter() - begin)
-        summary = {**self._summary(read, found), "peak_memory_bytes": int(memory) * 1024, "data_reads": read.data_reads}
-        directory.write_summary(summary)
-        self._say(summary, directory)
-        return summary
 
     def _draw(self, read: Read, found: Clustering, directory: RunDir) -> None:
         """Pictures, from a bounded sample of the rows (rank 0)."""
@@ -165,5 +166,8 @@ class Job:
         )
         self.world.tell(f"results in {directory.path}")
 
-    def _tick(self, phase: str, seconds: float) -> None:
-        self.seconds[phase] = round(seconds, 4)
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - begin, 4)

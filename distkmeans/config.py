@@ -78,6 +78,7 @@ def tell(flags: argparse.Namespace, conf: Path) -> None:
     if flags.help:
         from distkmeans.help import manual
 
+        _import_plugins(overrides.parsed(flags.overrides))
         print(manual(conf))
     elif flags.version:
         import distkmeans
@@ -169,6 +170,8 @@ class _Composer:
         except OmegaConfBaseException as error:
             raise InputError(f"{error.full_key or 'configuration'}: {schema.first_line(error)}") from error
         assert isinstance(settings, dict)
+        if isinstance(settings.get("plugins"), str):
+            raise InputError(f"plugins={settings['plugins']}: expected a list: plugins=[{settings['plugins']}]")
         if sorted(settings.get("plugins") or []) != sorted(self.plugins):
             raise InputError(
                 f"plugins={settings.get('plugins')}: set by a file; modules are imported only where the command line"

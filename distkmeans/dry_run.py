@@ -86,19 +86,16 @@ def _estimate(world: World, point: Point, reader: Reader, ranks: int) -> str:
             raise InputError(point.error)
         settings = Settings.build(point.settings)
         opened = reader.open(settings)
-        _check_companions(settings, opened)
+        _check_ids(settings, opened)
         check_sample(getattr(settings.plan.seeding, "sample", None), settings.general.k)
     world.agree("the data", described(opened.source, opened.weights), "give every rank the same files")
     speed, memory = _probe(world, settings, opened, ranks)
     return "\n".join(f"{name:<10} {text}" for name, text in _lines(world, settings, opened, ranks, speed, memory))
 
 
-def _check_companions(settings: Settings, opened: Opened) -> None:
-    rows = opened.source.rows
-    if opened.weights is not None and opened.weights.rows != rows:
-        raise InputError(f"data.weights: {opened.weights.rows} weights for {rows} rows; one for each row")
+def _check_ids(settings: Settings, opened: Opened) -> None:
     if settings.companions.ids:
-        read_ids(settings.companions.ids, rows, 0, 0)
+        read_ids(settings.companions.ids, opened.source.rows, 0, 0)
 
 
 def _lines(
@@ -106,11 +103,12 @@ def _lines(
 ) -> list[tuple[str, str]]:
     source, k = opened.source, settings.general.k
     files = len(getattr(source, "paths", ()))
-    where = f"{files} file{'s' * (files > 1)}" if files else "built in"
+    where = f"{files} file{'s' * (files > 1)}" if files else f"data={settings.given['data']['name']}"
     most = getattr(settings.plan.solver, "max_iter", None)
     each = speed.seconds(-(-source.rows // ranks))
     bound = f", at most {seconds_told(each * most * settings.general.n_init)} for {most} iterations" if most else ""
     bound += f" of each of {settings.general.n_init} seedings" if most and settings.general.n_init > 1 else ""
+    bound += "; seeding comes on top"
     device = f"{world.device.type}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} each"
     return [
         (
@@ -121,7 +119,10 @@ def _lines(
         ("memory", f"about {bytes_told(memory.total)} per rank: {memory.told()}; {_available(world, memory, ranks)}"),
         ("passes", ", ".join(f"{name} {count}" for name, count in passes_of(settings, source.rows))),
         ("disk", _disk(source.rows * (4 if k <= 2**31 else 8), Path(settings.run.dir or "runs"))),
-        ("time", f"about {seconds_told(each)} per iteration, from {speed.rows:,} rows of each rank here{bound}"),
+        (
+            "time",
+            f"about {seconds_told(each)} per iteration, from {speed.rows:,} rows of each rank here{bound}",
+        ),
         ("results", f"{settings.run.dir or 'a new directory under runs'}{os.sep}"),
     ]
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
+from typing import Any
+
+from distkmeans import schema
+from distkmeans.settings import GROUPS
 
 USAGE = """\
 k-means for embeddings at any scale: exact, and bit-identical on 1 rank or 1,000.
@@ -30,7 +35,10 @@ NOT_A_KEY = ("name", "defaults", "hydra")
 
 
 def manual(conf: Path) -> str:
-    """The usage, the keys of config.yaml, and every option of every group, from the files in ``conf``."""
+    """The usage, the keys of config.yaml, and every option of every group, from the files in ``conf``.
+
+    What plugins have registered has no file there: it is told by its signature.
+    """
     groups = sorted({str(path.parent.relative_to(conf)) for path in conf.rglob("*.yaml")} - {"."})
     groups = [*(group for group in groups if group not in LAST_GROUPS), *LAST_GROUPS]
     chosen = _chosen((conf / "config.yaml").read_text(encoding="utf-8"))
@@ -39,6 +47,7 @@ def manual(conf: Path) -> str:
         default = f" (default: {chosen[group]})" if chosen.get(group) not in (None, "null") else ""
         parts.append(f"{group}=NAME{default}")
         parts += [line for path in sorted((conf / group).glob("*.yaml")) for line in _option(path, group)]
+        parts += [line for maker in _plugins(group) for line in _registered(group, *maker)]
         parts.append("")
     return "\n".join(parts).rstrip()
 
@@ -54,6 +63,22 @@ def _option(path: Path, group: str) -> list[str]:
     about = " ".join(re.findall(r"^# (?!@package)(.*)$", text.split("\ndefaults:")[0], re.MULTILINE))
     keys = [] if group == "experiment" else _keys(path, f"{group.replace('/', '.')}.")
     return [f"{INDENT}{path.stem:<12} {about}", *(INDENT + line for line in keys)]
+
+
+def _plugins(group: str) -> list[tuple[str, Any]]:
+    """Names and makers that have been registered from outside distkmeans."""
+    known = GROUPS[group].known() if group in GROUPS else {}
+    return [(name, maker) for name, maker in sorted(known.items()) if not maker.__module__.startswith("distkmeans.")]
+
+
+def _registered(group: str, name: str, maker: Any) -> list[str]:
+    """An option that a plugin has registered: the first line of its docstring, and its parameters."""
+    hints = schema.hints_of(maker)
+    lines = [f"{INDENT}{name:<12} {(maker.__doc__ or '').strip().split(chr(10))[0]}"]
+    for key, parameter in inspect.signature(maker).parameters.items():
+        default = "???" if parameter.default is parameter.empty else schema.written(parameter.default)
+        lines.append(f"{2 * INDENT}{group}.{key}={default}   {schema.described(hints.get(key, object))}")
+    return lines
 
 
 def _keys(path: Path, prefix: str) -> list[str]:

@@ -126,7 +126,7 @@ class Job:
         solution, total = found.solution, read.problem.shard.total
         title = f"{self.settings.given['data']['name']}: {total:,} rows, k = {len(solution.centroids):,}"
         pictures = Pictures(directory.path / "plots", title)
-        pictures.clusters(rows, labels, solution.centroids, solution.inertia)
+        pictures.clusters(rows, labels, solution.centroids, solution.inertia, total)
         pictures.convergence(found.records, total)
         pictures.sizes(sizes)
         if read.image:

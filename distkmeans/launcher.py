@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from distkmeans.errors import InputError
 
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent ends."""
 
@@ -85,6 +86,8 @@ def launch_id() -> str | None:
     slurm = env.get("SLURM_JOB_ID") if "SLURM_PROCID" in env else None
     elastic = env.get("TORCHELASTIC_RUN_ID")
     found = elastic if elastic and elastic != "none" else slurm
+    if found and UUID.fullmatch(found):  # torchrun's own, of which the beginning is enough to tell launches apart
+        found = found[:8]
     return re.sub(r"[^\w.+-]+", "-", found) if found else None
 
 

@@ -70,6 +70,11 @@ def load(run_dir: str | os.PathLike[str]) -> Model:
     if not os.path.isfile(path):
         raise InputError(f"{run_dir}: holds no centroids.safetensors; expected the directory of a finished run")
     config = read_config(run_dir)
-    transform = transforms.build(config["transform"]["name"])
+    try:
+        transform = transforms.build(config["transform"]["name"])
+        metric = metrics.build(config["metric"]["name"])
+    except InputError as error:
+        modules = ", ".join(config.get("plugins") or [])
+        raise InputError(f"{run_dir}: {error}" + (f"; first import {modules}" if modules else "")) from error
     transform.restore(read_transform(run_dir))
-    return Model(load_file(path)["centroids"], transform, metrics.build(config["metric"]["name"]))
+    return Model(load_file(path)["centroids"], transform, metric)

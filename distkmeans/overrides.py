@@ -98,10 +98,12 @@ def root(override: Override) -> str:
 
 def _parsed(text: str) -> Override:
     try:
+        if text.startswith("="):
+            raise ValueError("no key")
         return OverridesParser.create().parse_override(text)
     except Exception as error:  # the parser's own slips included
         key, sign, value = text.partition("=")
-        if not sign:
+        if not sign or not key:
             raise InputError(f"{text}: expected KEY=VALUE; see python train.py --help") from error
         quoted = f"""{key}="'{value}'" """.rstrip()
         raise InputError(f"{text}: cannot be read; quote a value with special characters, twice: {quoted}") from error

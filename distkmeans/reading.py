@@ -11,7 +11,7 @@ from distkmeans.data import Source
 from distkmeans.data.columns import scan
 from distkmeans.data.ids import check_ids, read_ids
 from distkmeans.data.npy import NpyFiles
-from distkmeans.data.shard import Shard, open_shard
+from distkmeans.data.shard import Shard, check_shape, open_shard
 from distkmeans.errors import InputError
 from distkmeans.problem import Problem, check_k, pose
 from distkmeans.settings import Settings
@@ -56,6 +56,7 @@ class Reader:
     def open(self, settings: Settings) -> Opened:
         """Headers only. Raises InputError on the rank that finds a mistake: call it in ``World.guard``."""
         opened = self._once("opened", data_key(settings.given), lambda: open_files(settings))
+        check_shape(opened.source, opened.weights)
         check_k(settings.plan.k, opened.source.rows)
         if (check := getattr(settings.plan.seeding, "check", None)) and self.world.rank == 0:
             check(settings.plan.k, opened.source.dims)

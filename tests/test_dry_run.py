@@ -75,7 +75,7 @@ def test_a_sweep_is_told_point_by_point(here: Path, capsys: pytest.CaptureFixtur
         (["k=4000"], "k=4000: more clusters than the 3000 rows"),
         (["init=file", "init.path=x.npy"], "init.path=x.npy: shape (3000, 8); expected k=4 rows of 8 columns"),
         (["init.sample=3"], "init.sample=3: fewer rows than k=4"),
-        (["data.weights=short.npy"], "data.weights: 5 weights for 3000 rows"),
+        (["data.weights=short.npy"], "data.weights=short.npy: 5 weights for 3000 rows"),
         (["data.ids=ids.txt"], "data.ids=ids.txt: 1 ids for 3000 rows"),
         (["run.dir=x.npy"], "run.dir=x.npy: a file, not a directory"),
         (["run.dir=x.npy/deeper"], "run.dir=x.npy/deeper: "),

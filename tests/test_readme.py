@@ -103,6 +103,26 @@ def test_a_seeding_of_ones_own(plugins: Path) -> None:
     assert yaml.safe_load((plugins / "out" / "summary.json").read_text())["seed_rows"] == [13, 14]
 
 
+def test_a_format_of_ones_own(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python", (ROOT / "docs" / "extending.md").read_text())
+    (plugins / "csv_rows.py").write_text(code)
+    x = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    np.savetxt("rows.csv", x, delimiter=",", header="a,b,c", comments="")
+    np.save("x.npy", x)
+    shown = re.search(r"used by: python train.py (.*)", code)
+    assert shown
+    for overrides in ([*shown[1].split(), "run.dir=csv"], ["data=npy", "data.path=x.npy", "run.dir=npy"]):
+        assert cli.main([*overrides, "k=3", "report=none"], ROOT / "conf") == 0
+    assert (plugins / "csv" / "centroids.npy").read_bytes() == (plugins / "npy" / "centroids.npy").read_bytes()
+    Path("rows.csv").write_text("a,b,c\n1,2,3\n4,nan,6\n")
+    assert cli.main([*shown[1].split(), "k=1"], ROOT / "conf") == 1
+    assert "error: data.path=rows.csv, line 3: nan in column 1" in capsys.readouterr().err
+    assert cli.main(["--help", "plugins=[csv_rows]"], ROOT / "conf") == 0
+    told = capsys.readouterr().out
+    assert "csv          Numbers in a text file, a row per line." in told
+    assert "data.skip=0   a whole number" in told
+
+
 def test_the_first_two_blocks_are_one_line_each() -> None:
     main_job, tests = blocks("sh")[:2]
     assert commands()[0] not in main_job + tests

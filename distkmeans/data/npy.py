@@ -82,7 +82,7 @@ class NpyFiles:
             expected = "(rows, columns)" if dimensions == 2 else "(rows,)"
             raise InputError(f"{self.field}={name}: shape {array.shape}; expected {expected}")
         if dimensions == 2 and array.dtype.name not in TYPES and array.dtype.name not in WIDENED:
-            raise InputError(f"{self.field}={name}: type {array.dtype}; expected one of {', '.join(TYPES)}")
+            raise InputError(f"{self.field}={name}: type {array.dtype}; expected {', '.join(TYPES)}, or integers")
         return array
 
     def _without_rows(self, name: str) -> np.ndarray | None:

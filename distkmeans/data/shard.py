@@ -100,13 +100,21 @@ def weight_type(rows: torch.dtype) -> torch.dtype:
     return torch.float64 if rows == torch.float64 else torch.float32
 
 
+def check_shape(source: Source, weights: Source | None = None) -> None:
+    """Raise InputError where there is nothing to cluster, or not one weight for each row."""
+    if source.rows < 1 or source.dims < 1:
+        file = source.name(0).rpartition(", row ")[0] or source.name(0)  # it has no row to name
+        raise InputError(f"{file}: {source.rows} rows of {source.dims} columns; there is nothing to do")
+    if weights is not None and weights.rows != source.rows:
+        file = getattr(weights, "paths", [None])[0]
+        where = f"data.weights={file}" if file else "data.weights"
+        raise InputError(f"{where}: {weights.rows} weights for {source.rows} rows; one for each row")
+
+
 def open_shard(world: World, source: Source, weights: Source | None = None) -> Shard:
     """This rank's balanced, contiguous part of a source. Raises the same InputError on all ranks. A collective."""
     with world.guard():
-        if source.rows < 1 or source.dims < 1:
-            raise InputError(f"{source.name(0)}: {source.rows} rows of {source.dims} columns; there is nothing to do")
-        if weights is not None and weights.rows != source.rows:
-            raise InputError(f"data.weights: {weights.rows} weights for {source.rows} rows; one for each row")
+        check_shape(source, weights)
     world.agree("the data", described(source, weights), "give every rank the same files")
     start = source.rows * world.rank // world.size
     stop = source.rows * (world.rank + 1) // world.size
@@ -166,5 +174,7 @@ def weighted(world: World, shard: Shard, weights: Tensor | None, name: Callable[
             most = torch.finfo(stored.dtype).max
             raise InputError(f"weights: {float(weights[at])} at {where}; expected 0 or more, at most {most:.3g}")
     if not world.max_((stored > 0).any().to(torch.int64)):
-        raise InputError("weights: all are 0; at least one row needs a weight above 0")
+        file = name(0).rpartition(", row ")[0]
+        where = f" ({file})" if "=" in file else ""
+        raise InputError(f"weights: all are 0{where}; at least one row needs a weight above 0")
     return replace(shard, weights=stored)

@@ -10,6 +10,8 @@ from distkmeans.report.table import Row, Table
 
 MOST_LINES = 10
 MOST_BARS = 40
+LABEL = 40
+"""Characters of a bar's label."""
 
 
 def draw(path: Path, table: Table) -> None:
@@ -63,7 +65,13 @@ def _draw_curves(axes: Any, curves: dict[str, list[tuple[int, Row]]], name: str)
 
 
 def _draw_bars(axes: Any, rows: list[Row], name: str) -> None:
-    names = [row.dir for row in rows]
-    axes.barh(names, [getattr(row, name) for row in rows], color=GREY)
+    places = range(len(rows))
+    axes.barh(places, [getattr(row, name) for row in rows], color=GREY)
     axes.invert_yaxis()
-    axes.tick_params(axis="y", labelsize=7)
+    first = axes.get_subplotspec().is_first_col()
+    axes.set_yticks(places, [_shortened(row) for row in rows] if first else [""] * len(rows), fontsize=7)
+
+
+def _shortened(row: Row) -> str:
+    text = ", ".join(f"{key}={value}" for key, value in row.overrides.items())
+    return text if len(text) <= LABEL else f"{text[: LABEL // 2]}…{text[-LABEL // 2 :]}"

@@ -26,7 +26,7 @@ class Pictures:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.title = folder, title
 
-    def clusters(self, rows: Tensor, labels: Tensor, centroids: Tensor, inertia: float) -> None:
+    def clusters(self, rows: Tensor, labels: Tensor, centroids: Tensor, inertia: float, total: int) -> None:
         """clusters.png: sampled rows (m, D), labels (m,), centroids (K, D), on two columns or principal axes."""
         figure, axes = canvas(f"{self.title}, inertia {inertia:.6g}")
         flat_rows, flat_centroids, names = project(rows, centroids.to(torch.float64).cpu())
@@ -40,7 +40,11 @@ class Pictures:
         axes.scatter(*shown.T, marker="X", s=width, c=INK, edgecolors="white", linewidths=0.8, label=name)
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
-        axes.legend(loc="best", framealpha=0.9, title=f"{len(rows):,} sampled rows" if len(rows) > 2 else None)
+        if rows.shape[1] == 1:
+            axes.set_yticks([])
+        axes.legend(
+            loc="best", framealpha=0.9, title=f"{len(rows):,} {'rows' if len(rows) == total else 'sampled rows'}"
+        )
         figure.savefig(self.folder / "clusters.png")
 
     def convergence(self, records: list[Record], rows: int) -> None:
@@ -50,7 +54,7 @@ class Pictures:
         axes.plot(steps, [record.inertia for record in records], color=INK, marker="o", markersize=3)
         axes.set_xlabel("iteration")
         axes.set_ylabel("inertia (weighted sum of squared distances)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         right = axes.twinx()
         moved = [100 * record.moved / rows for record in records]
         right.plot(steps, moved, color=RED, linestyle="--", marker="o", markersize=3)
@@ -71,6 +75,8 @@ class Pictures:
             axes.plot(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=INK)
             axes.set_xlabel("clusters, from the largest to the smallest")
             axes.set_yscale("log" if counts.min() > 0 else "symlog")
+            for plain in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                plain(lambda value, _: f"{value:,.0f}")
         axes.axhline(counts.mean(), color=RED, linestyle="--", linewidth=1, label=f"mean, {counts.mean():,.1f}")
         axes.set_ylabel("rows")
         axes.legend(loc="best")

@@ -19,7 +19,7 @@ from distkmeans.reading import Reader
 from distkmeans.report.log import open_screen
 from distkmeans.schema import Range, listed
 from distkmeans.settings import Common, Settings, import_plugins
-from distkmeans.sweep import Point, Sweep
+from distkmeans.sweep import ENDS, Point, Sweep
 from distkmeans.world import join
 
 FOLLOW_S = 2.0
@@ -179,7 +179,7 @@ def _can_be_built(sweep: Sweep, point: Point) -> bool:
     except InputError as error:
         sweep.note(point, error, 0)
         return False
-    sweep.forget(point)
+    sweep.forget(point, ENDS)  # so that the job's own end can be told from an earlier one
     return True
 
 

@@ -18,7 +18,7 @@ from distkmeans.job import Job
 from distkmeans.reading import Reader, data_key, problem_key, transform_key
 from distkmeans.report.claim import claim_sweep
 from distkmeans.report.run_dir import FAILURE, SWEEP, read_config
-from distkmeans.report.table import Table, read_json
+from distkmeans.report.table import Table, is_done
 from distkmeans.schema import first_line, written
 from distkmeans.settings import Common, Settings, flattened
 from distkmeans.world import World
@@ -28,6 +28,8 @@ NAME_LENGTH = 120
 SWEEP_PATIENCE_S = 5.0
 """How long a job waits for another one that runs the same sweep: a killed one may be about to end."""
 TABLE_PATIENCE_S = 60.0
+ENDS = ("summary.json", FAILURE)
+"""Files that a point leaves at its end."""
 IMMATERIAL = ("run.", "report.", "sweep.", "dry_run", "plugins")
 """Settings that may differ between the start of a sweep and its continuation."""
 
@@ -109,10 +111,10 @@ class Sweep:
             self.table()
         return start
 
-    def forget(self, point: Point) -> None:
+    def forget(self, point: Point, names: Sequence[str] = (FAILURE,)) -> None:
         """Take away what tells of an earlier end (rank 0)."""
         if self.world.rank == 0:
-            for name in ("summary.json", FAILURE):
+            for name in names:
                 (self.root / point.name / name).unlink(missing_ok=True)
 
     def note(self, point: Point, error: Exception, data_reads: int) -> None:
@@ -133,12 +135,12 @@ class Sweep:
         """The points that are not done, as rank 0 sees it. A collective."""
         if self.common.run.overwrite:
             return list(self.points)
-        done = [read_json(self.root / point.name / "summary.json") is not None for point in self.points]
-        return [point for point, is_done in zip(self.points, self.world.share(done), strict=True) if not is_done]
+        done = [is_done(self.root / point.name) for point in self.points]
+        return [point for point, finished in zip(self.points, self.world.share(done), strict=True) if not finished]
 
     def has_result(self, name: str) -> bool:
-        """Whether the point of this name has been run to an end, good or bad, since it was last forgotten."""
-        return any((self.root / name / file).exists() for file in ("summary.json", FAILURE))
+        """Whether the point of this name has been run to an end, good or bad, since all of it was forgotten."""
+        return any((self.root / name / file).exists() for file in ENDS)
 
     def placed(self, point: Point) -> dict[str, Any]:
         """The point's settings with its own directory, which it may take whatever an earlier start has left there."""
@@ -175,7 +177,7 @@ class Sweep:
         """Raise InputError where a point of this name was run with other settings (rank 0)."""
         for point in self.points:
             folder = self.root / point.name
-            if point.error or self.common.run.overwrite or read_json(folder / "summary.json") is None:
+            if point.error or self.common.run.overwrite or not is_done(folder):
                 continue
             before, now = flattened(read_config(folder)), flattened(point.settings)
             for key in sorted(before.keys() | now.keys()):

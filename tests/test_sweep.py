@@ -136,6 +136,20 @@ def test_other_settings_in_the_same_directory_are_refused(here: Path, capsys: py
     assert json.loads((here / "s" / "k=2" / "summary.json").read_text())["rows"] == 50
 
 
+def test_a_finished_point_is_kept_until_its_successor_begins(here: Path) -> None:
+    np.save("x.npy", np.arange(20.0).reshape(10, 2))
+    settings = ["data=npy", "data.path=x.npy", "k=2,3"]
+    assert sweep(*settings) == 0
+    before = [(here / "s" / name / "centroids.npy").read_bytes() for name in ("k=2", "k=3")]
+    np.save("x.npy", np.full((10, 2), np.nan))
+    assert sweep(*settings, "run.overwrite=true") == 1
+    assert [row["status"] for row in rows_of(here / "s")] == ["failed", "failed"]
+    assert [(here / "s" / name / "centroids.npy").read_bytes() for name in ("k=2", "k=3")] == before
+    np.save("x.npy", np.arange(40.0).reshape(20, 2))
+    assert sweep(*settings) == 0
+    assert [row["status"] for row in rows_of(here / "s")] == ["done", "done"]
+
+
 def test_parts_of_a_sweep_make_the_whole(here: Path) -> None:
     for index in range(2):
         assert sweep("k=2,3,4", "data.n_samples=40", f"sweep.part={index}/2") == 0

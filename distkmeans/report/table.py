@@ -108,6 +108,9 @@ def _overrides(line: Mapping[str, str]) -> dict[str, str]:
 
 def _row(folder: Path, overrides: Mapping[str, str]) -> Row | None:
     """What a point's directory tells; None where it was not run to an end."""
+    failure = read_json(folder / FAILURE)
+    if failure:  # newer than a summary that is there: that one was to be replaced
+        return Row(folder.name, overrides, "failed", failure["error"], data_reads=failure["data_reads"])
     if summary := read_json(folder / "summary.json"):
         return Row(
             folder.name,
@@ -119,9 +122,12 @@ def _row(folder: Path, overrides: Mapping[str, str]) -> Row | None:
             scores=summary.get("scores", {}),
             data_reads=summary["data_reads"],
         )
-    if failure := read_json(folder / FAILURE):
-        return Row(folder.name, overrides, "failed", failure["error"], data_reads=failure["data_reads"])
     return None
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a directory holds a finished run that no later one has failed to replace."""
+    return read_json(folder / "summary.json") is not None and not (folder / FAILURE).exists()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

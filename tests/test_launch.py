@@ -41,13 +41,18 @@ def python(tmp_path: Path) -> str:
     return program(tmp_path / "python", r'printf "%s\n" "$@" "$OMP_NUM_THREADS"')
 
 
+def clone_with(body: str, folder: Path) -> Path:
+    """A clone, in a directory with spaces, whose train.py is ``body``."""
+    home = folder / "a clone of mine"
+    shutil.copytree(ROOT / "launch", home / "launch")
+    (home / "train.py").write_text(body)
+    return home
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone, in a directory with spaces, whose train.py prints its arguments, its threads and the number of ranks."""
-    home = tmp_path / "a clone of mine"
-    shutil.copytree(ROOT / "launch", home / "launch")
-    (home / "train.py").write_text(ECHO)
-    return home
+    """One that prints its arguments, its threads and the number of ranks."""
+    return clone_with(ECHO, tmp_path)
 
 
 def test_a_job_from_another_directory(train: Train, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.slow.conftest import run
 from tests.test_job import read
+from tests.test_launch import clone_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 
@@ -47,11 +48,8 @@ def wait_for(job: str, cwd: Path, timeout: float = 120) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone, in a directory with spaces, whose train.py prints its arguments."""
-    home = tmp_path / "a clone of mine"
-    shutil.copytree(ROOT / "launch", home / "launch")
-    (home / "train.py").write_text(ECHO)
-    return home
+    """One whose train.py prints its arguments."""
+    return clone_with(ECHO, tmp_path)
 
 
 def test_two_nodes_write_what_one_process_writes(tmp_path: Path) -> None:

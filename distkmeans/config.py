@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 
 from distkmeans import overrides, schema
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, first_line
 from distkmeans.settings import GROUPS, Common, flattened, import_plugins
 from distkmeans.slurm import SlurmOptions
 from distkmeans.sweep import Point
@@ -168,7 +168,7 @@ class _Composer:
         try:
             settings = OmegaConf.to_container(plain, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raise InputError(f"{error.full_key or 'configuration'}: {schema.first_line(error)}") from error
+            raise InputError(f"{error.full_key or 'configuration'}: {first_line(error)}") from error
         assert isinstance(settings, dict)
         if isinstance(settings.get("plugins"), str):
             raise InputError(f"plugins={settings['plugins']}: expected a list: plugins=[{settings['plugins']}]")
@@ -221,7 +221,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark:
             return f"{cause.problem_mark.name}, line {cause.problem_mark.line + 1}: {cause.problem or 'no YAML'}"
         if isinstance(cause, (GrammarParseError, KeyValidationError)):
-            return f"configuration: {schema.first_line(cause)}"
+            return f"configuration: {first_line(cause)}"
         cause = cause.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
@@ -253,7 +253,7 @@ def _store(group: str, name: str, maker: Any) -> None:
     try:
         ConfigStore.instance().store(name, options, group)
     except OmegaConfBaseException as error:
-        raise InputError(f"{group}={name}: a default that no file can hold: {schema.first_line(error)}") from error
+        raise InputError(f"{group}={name}: a default that no file can hold: {first_line(error)}") from error
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
+from distkmeans.init.plus_plus import trials
 from distkmeans.init.potential import KEPT_ELEMENTS
 from distkmeans.kernels.dense import automatic_tile
 from distkmeans.problem import Problem
 from distkmeans.settings import Settings
+from distkmeans.solvers.lloyd import label_type
 
 PROCESS_BYTES = 330 << 20
 """A process that has loaded torch, before it reads a row (torch 2.13, CPU)."""
@@ -49,7 +50,7 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
     )
     sums = k * problem.grid.limbs * (dims + 1) * 8
     scores = min(rows, automatic_tile(k)) * k * 4
-    labels = rows * (4 if k <= 2**31 else 8)
+    labels = rows * label_type(k).itemsize
     weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
     return Memory(
         rows=rows * (as_read + as_seen) + weights,
@@ -67,7 +68,7 @@ def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:
     if name not in ("plus_plus", "parallel"):
         return rows * 16 if seeding.draws else 0
     taken = min(rows, getattr(seeding, "sample", None) or rows)
-    tried = (2 + int(math.log(k))) * taken if name == "plus_plus" else 0
+    tried = trials(k) * taken if name == "plus_plus" else 0
     return taken * (4 * dims + 24) + 8 * min(KEPT_ELEMENTS, tried)
 
 

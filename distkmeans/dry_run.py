@@ -14,19 +14,18 @@ from pathlib import Path
 import torch
 
 from distkmeans.cost import Memory, bytes_told, memory_of, passes_of, seconds_told
-from distkmeans.data.columns import scan
 from distkmeans.data.ids import read_ids
 from distkmeans.data.shard import Shard, described, weighted
 from distkmeans.errors import InputError
-from distkmeans.init import check_sample
 from distkmeans.init.random import Random
 from distkmeans.problem import Problem, pose
 from distkmeans.reading import Opened, Reader
-from distkmeans.report.claim import check_free
+from distkmeans.report.claim import check_free, existing
 from distkmeans.settings import Common, Settings
 from distkmeans.solvers import Record
+from distkmeans.solvers.lloyd import label_type
 from distkmeans.sweep import Point, Sweep
-from distkmeans.transforms import apply
+from distkmeans.transforms import fitted
 from distkmeans.world import World
 
 PROBE_OPERATIONS = 1 << 32
@@ -66,17 +65,14 @@ def rehearse(world: World, points: Sequence[Point], common: Common, multirun: bo
     for point in points:
         try:
             text = _estimate(world, point, reader, ranks or world.size)
+            text = f"{point.name}:\n{text}\n" if multirun else f"{text}\ndry run: nothing was written"
         except InputError as error:
             if not multirun:
                 raise
-            failed, text = True, f"error: {error}"
+            failed, text = True, f"{point.name}: error: {error}"
         if world.rank == 0:
-            print(f"{point.name}: {text}" if multirun and text.startswith("error") else _titled(point, text, multirun))
+            print(text)
     return int(failed)
-
-
-def _titled(point: Point, text: str, multirun: bool) -> str:
-    return f"{point.name}:\n{text}\n" if multirun else f"{text}\ndry run: nothing was written"
 
 
 def _estimate(world: World, point: Point, reader: Reader, ranks: int) -> str:
@@ -87,7 +83,6 @@ def _estimate(world: World, point: Point, reader: Reader, ranks: int) -> str:
         settings = Settings.build(point.settings)
         opened = reader.open(settings)
         _check_ids(settings, opened)
-        check_sample(getattr(settings.plan.seeding, "sample", None), settings.general.k)
     world.agree("the data", described(opened.source, opened.weights), "give every rank the same files")
     speed, memory = _probe(world, settings, opened, ranks)
     return "\n".join(f"{name:<10} {text}" for name, text in _lines(world, settings, opened, ranks, speed, memory))
@@ -118,7 +113,7 @@ def _lines(
         ("ranks", f"{ranks} on {device}"),
         ("memory", f"about {bytes_told(memory.total)} per rank: {memory.told()}; {_available(world, memory, ranks)}"),
         ("passes", ", ".join(f"{name} {count}" for name, count in passes_of(settings, source.rows))),
-        ("disk", _disk(source.rows * (4 if k <= 2**31 else 8), Path(settings.run.dir or "runs"))),
+        ("disk", _disk(source.rows * label_type(k).itemsize, Path(settings.run.dir or "runs"))),
         (
             "time",
             f"about {seconds_told(each)} per iteration, from {speed.rows:,} rows of each rank here{bound}",
@@ -128,7 +123,7 @@ def _lines(
 
 
 def _disk(labels: int, path: Path) -> str:
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    there = existing(path)
     free = shutil.disk_usage(there).free
     enough = "" if labels < free else ": NOT ENOUGH; choose another run.dir"
     return f"{bytes_told(labels)} of labels, {bytes_told(free)} free at {there}{enough}"
@@ -188,10 +183,7 @@ def _sample(world: World, settings: Settings, opened: Opened, rows: int) -> tupl
     count = int(world.sum_(torch.tensor(len(values), device=world.device)))
     shard = Shard(values, start, count, None, source.name, numbers)
     shard = weighted(world, shard, None if vector is None else vector.to(world.device), (weights or source).name)
-    if settings.transform.name != "none":
-        settings.transform.fit(world, shard, scan(world, shard))
-        with world.guard():
-            shard = apply(settings.transform, shard)
+    shard = fitted(world, settings.transform, shard)
     return pose(world, shard, settings.metric, settings.exact), values.dtype
 
 

@@ -36,3 +36,9 @@ def share(error: Exception) -> None:
 def is_shared(error: Exception) -> bool:
     """Whether all ranks know of the error."""
     return SHARED in getattr(error, "__notes__", ())
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut after its first line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

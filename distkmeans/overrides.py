@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from distkmeans import schema
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, first_line
 from distkmeans.settings import GROUPS
 
 HYDRA_KEYS = ("hydra.launcher", "hydra/launcher", "hydra.sweeper.params", "hydra.searchpath")
@@ -119,7 +119,7 @@ def _values(override: Override) -> list[str]:
     try:
         values = list(dict.fromkeys(override.sweep_string_iterator()))
     except (HydraException, ValueError) as error:
-        raise InputError(f"{override.input_line}: {schema.first_line(error)}") from error
+        raise InputError(f"{override.input_line}: {first_line(error)}") from error
     if not values:
         raise InputError(f"{override.input_line}: holds no value")
     return values

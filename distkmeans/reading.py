@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distkmeans.data import Source
-from distkmeans.data.columns import scan
 from distkmeans.data.ids import check_ids, read_ids
 from distkmeans.data.npy import NpyFiles
 from distkmeans.data.shard import Shard, check_shape, open_shard
 from distkmeans.errors import InputError
+from distkmeans.init import check_sample
 from distkmeans.problem import Problem, check_k, pose
 from distkmeans.settings import Settings
-from distkmeans.transforms import Transform, apply
+from distkmeans.transforms import Transform, fitted
 from distkmeans.world import World
 
 
@@ -58,6 +58,7 @@ class Reader:
         opened = self._once("opened", data_key(settings.given), lambda: open_files(settings))
         check_shape(opened.source, opened.weights)
         check_k(settings.plan.k, opened.source.rows)
+        check_sample(getattr(settings.plan.seeding, "sample", None), settings.plan.k)
         if (check := getattr(settings.plan.seeding, "check", None)) and self.world.rank == 0:
             check(settings.plan.k, opened.source.dims)
         return opened
@@ -79,11 +80,7 @@ class Reader:
 
     def _transform(self, settings: Settings, opened: Opened) -> tuple[Transform, Shard]:
         shard = self._once("shard", data_key(settings.given), lambda: self._open_shard(opened))
-        if settings.transform.name == "none":
-            return settings.transform, shard
-        settings.transform.fit(self.world, shard, scan(self.world, shard))
-        with self.world.guard():
-            return settings.transform, apply(settings.transform, shard)
+        return settings.transform, fitted(self.world, settings.transform, shard)
 
     def _open_shard(self, opened: Opened) -> Shard:
         self.reads += 1

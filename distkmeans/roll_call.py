@@ -37,7 +37,7 @@ class RollCall:
 
     def attend(self) -> None:
         """Answer from a thread until this rank leaves."""
-        threading.Thread(target=self._answer, daemon=True).start()
+        threading.Thread(target=self._quietly, args=(self._answer,), daemon=True).start()
 
     def leave(self) -> None:
         """Use the store no more; who holds it stays until all have left, LEAVE_S at most."""
@@ -76,13 +76,10 @@ class RollCall:
         return missing, False
 
     def _answer(self) -> None:
-        def listen() -> None:
-            while not self.store.check([f"{PREFIX}/called"]):
-                if self.left.wait(WATCH_S):
-                    return
-            self.store.set(self._name("answer", self.rank), "1")
-
-        self._quietly(listen)
+        while not self.store.check([f"{PREFIX}/called"]):
+            if self.left.wait(WATCH_S):
+                return
+        self.store.set(self._name("answer", self.rank), "1")
 
     def _leave(self) -> None:
         self.store.add(f"{PREFIX}/left", 1)

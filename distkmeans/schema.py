@@ -117,12 +117,6 @@ def listed(words: Sequence[str], last: str) -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, cut after its first line; its type where it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def written(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, bool) or value is None:
@@ -167,9 +161,7 @@ def _plain(value: Any, hint: Any) -> Any:
         if not math.isfinite(number):
             raise _UnfitError
         return number
-    if hint is types.NoneType:
-        hint = type(None)
-    if hint in (str, bool, type(None)) and not isinstance(value, hint):
+    if hint in (str, bool, types.NoneType) and not isinstance(value, hint):
         raise _UnfitError
     return value
 

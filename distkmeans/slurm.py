@@ -17,6 +17,7 @@ from distkmeans.errors import InputError
 from distkmeans.launcher import place
 from distkmeans.reading import Reader
 from distkmeans.report.log import open_screen
+from distkmeans.report.table import read_json
 from distkmeans.schema import Range, listed
 from distkmeans.settings import Common, Settings, import_plugins
 from distkmeans.sweep import ENDS, Point, Sweep
@@ -102,8 +103,7 @@ class Followed:
     @staticmethod
     def reopen(sweep: Sweep) -> Followed:
         """The jobs of an earlier start that are still queued or running."""
-        path = sweep.root / "slurm" / JOBS
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = read_json(sweep.root / "slurm" / JOBS) or {}
         alive = states(known.values()) if known else {}
         jobs = {name: job for name, job in known.items() if job in alive}
         if jobs:

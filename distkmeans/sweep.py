@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from distkmeans.errors import DistkmeansError, InputError, RankLostError
+from distkmeans.errors import DistkmeansError, InputError, RankLostError, first_line
 from distkmeans.job import Job
 from distkmeans.reading import Reader, data_key, problem_key, transform_key
 from distkmeans.report.claim import claim_sweep
 from distkmeans.report.run_dir import FAILURE, SWEEP, read_config
 from distkmeans.report.table import Table, is_done
-from distkmeans.schema import first_line, written
+from distkmeans.schema import written
 from distkmeans.settings import Common, Settings, flattened
 from distkmeans.world import World
 

@@ -135,7 +135,13 @@ def test_a_run_is_not_replaced_before_the_new_one_can_begin(tmp_path: Path, monk
     run = ["data=npy", "data.path=x.npy", "k=2", "run.dir=out"]
     assert cli.main(run, ROOT / "conf") == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    for wrong in (["data.path=nan.npy"], ["init=file", "init.path=start.npy"], ["k=11"], ["data.weights=start.npy"]):
+    for wrong in (
+        ["data.path=nan.npy"],
+        ["init=file", "init.path=start.npy"],
+        ["k=11"],
+        ["data.weights=start.npy"],
+        ["init.sample=1"],
+    ):
         assert cli.main([*run, "run.overwrite=true", *wrong], ROOT / "conf") == 1
         assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
     assert cli.main([*run, "run.overwrite=true", "report=none"], ROOT / "conf") == 0

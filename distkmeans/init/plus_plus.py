@@ -45,8 +45,8 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
     picked = draw_rows(problem, 1, Stream(seed, "plus_plus/first"))
     potential = Potential(problem)
     potential.add(shard.fetch(world, picked))
-    trials = 2 + int(math.log(k))
-    _announce(problem, potential, k, trials)
+    count = trials(k)
+    _announce(problem, potential, k, count)
     per_rank = Mass(world.per_rank(potential.mass().parts))
     while len(picked) < k:
         totals = per_rank.totals()
@@ -57,7 +57,7 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
             rest = draw_rows(problem, k - len(picked), Stream(seed, "plus_plus/rest"), without=picked)
             return torch.cat([picked, rest])
         stream = Stream(seed, "plus_plus/draw", len(picked))
-        numbers, values = _draw(problem, potential, totals, [stream.integer(sum(totals), t) for t in range(trials)])
+        numbers, values = _draw(problem, potential, totals, [stream.integer(sum(totals), t) for t in range(count)])
         left = world.per_rank(potential.mass_with(values).parts)
         whole = Mass(left.sum(0)).totals()
         best = whole.index(min(whole))
@@ -65,6 +65,11 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
         picked = torch.cat([picked, numbers[best : best + 1]])
         per_rank = Mass(left[:, best])
     return picked
+
+
+def trials(k: int) -> int:
+    """Candidates of a round: 2 + log k, as scikit-learn has them."""
+    return 2 + int(math.log(k))
 
 
 def _draw(problem: Problem, potential: Potential, totals: list[int], places: list[int]) -> tuple[Tensor, Tensor]:
@@ -81,13 +86,13 @@ def _draw(problem: Problem, potential: Potential, totals: list[int], places: lis
     return numbers, shard.fetch(world, numbers)
 
 
-def _announce(problem: Problem, potential: Potential, k: int, trials: int) -> None:
+def _announce(problem: Problem, potential: Potential, k: int, count: int) -> None:
     """Say beforehand when this will take long, from the time of one round over a part of the rows."""
     rows = min(PROBE_ROWS, len(problem.shard))
     if not rows or k < 2:
         return
     start = time.perf_counter()
-    potential.mass_with(potential.centres[0].expand(trials, -1), rows)
+    potential.mass_with(potential.centres[0].expand(count, -1), rows)
     seconds = (time.perf_counter() - start) / rows * len(problem.shard) * (k - 1)
     if seconds > LONG_S:
         problem.world.warn(

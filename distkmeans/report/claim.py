@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distkmeans.errors import InputError
 from distkmeans.launcher import is_restart, launch_id, node_name
-from distkmeans.report.run_dir import OWN_FILES, OWN_FOLDERS, SIGNS, SWEEP, RunDir
+from distkmeans.report.run_dir import OWN_FILES, OWN_FOLDERS, SWEEP, RunDir, holds_run
 from distkmeans.world import World
 
 VISIBLE_S = 8.0
@@ -33,21 +33,40 @@ def claim(world: World, path: str | None, name: str, overwrite: bool) -> RunDir:
     Nothing in it is touched yet: ``RunDir.begin`` does that. Raises InputError on all ranks for one that holds a run,
     unless ``overwrite``, or something else, that cannot be written to, or that is not the same on all nodes.
     """
-    return _claim(world, path, lambda: _take(Path(path), overwrite) if path else _make_new(name))
+
+    def choose() -> Chosen:
+        if not path:
+            return _make_new(name)
+        _refuse(Path(path), overwrite)
+        return _take(Path(path), overwrite)
+
+    return _claim(world, path, choose)
 
 
 def claim_sweep(world: World, path: str | None, name: str) -> Path:
     """The directory of a sweep, which may hold points of it already. A collective; raises as ``claim``."""
-    return _claim(world, path, lambda: _take_sweep(Path(path)) if path else _make_new(name)).path
+
+    def choose() -> Chosen:
+        if not path:
+            return _make_new(name)
+        _refuse_sweep(Path(path))
+        return _take(Path(path))
+
+    return _claim(world, path, choose).path
 
 
 def check_free(path: str | None, overwrite: bool, sweep: bool) -> None:
     """Raise InputError where claiming would, as far as can be known without making anything."""
     if path:
         _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite)
-        folder = next(folder for folder in (Path(path).absolute(), *Path(path).absolute().parents) if folder.exists())
+        folder = existing(Path(path))
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"run.dir={path}: {folder} cannot be written to; choose another")
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest of its parents that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 def _claim(world: World, asked: str | None, take: Callable[[], Chosen]) -> RunDir:
@@ -94,10 +113,9 @@ def _refuse(path: Path, overwrite: bool) -> None:
     _refuse_file(path)
     if (path / SWEEP).exists():
         raise InputError(f"run.dir={path}: holds a sweep; choose another, or go on with it: -m")
-    holds_run = any((path / sign).exists() for sign in SIGNS)
-    if holds_run and not overwrite:
+    if holds_run(path) and not overwrite:
         raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
-    if foreign := next(_foreign(path, holds_run), None):
+    if foreign := next(_foreign(path), None):
         raise InputError(f"run.dir={path}: holds {foreign}, which no run wrote; choose another")
 
 
@@ -108,13 +126,14 @@ def _refuse_file(path: Path) -> None:
         raise InputError(f"run.dir={path}: a file, not a directory; choose another")
 
 
-def _foreign(path: Path, holds_run: bool) -> Iterator[str]:
+def _foreign(path: Path) -> Iterator[str]:
     """What is in the places of a run's files and is none of them."""
+    ours = holds_run(path)
     for name in OWN_FILES:
-        if (path / name).exists() and not (holds_run and (path / name).is_file()):
+        if (path / name).exists() and not (ours and (path / name).is_file()):
             yield name
     for folder, patterns in OWN_FOLDERS.items():
-        if os.path.lexists(path / folder) and not (holds_run and (path / folder).is_dir()):
+        if os.path.lexists(path / folder) and not (ours and (path / folder).is_dir()):
             yield folder
         elif (path / folder).is_dir():
             for entry in (path / folder).iterdir():
@@ -122,24 +141,16 @@ def _foreign(path: Path, holds_run: bool) -> Iterator[str]:
                     yield f"{folder}/{entry.name}"
 
 
-def _take(path: Path, overwrite: bool) -> Chosen:
-    _refuse(path, overwrite)
+def _take(path: Path, replaces: bool = False) -> Chosen:
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    return Chosen(path, made, overwrite)
+    return Chosen(path, made, replaces)
 
 
 def _refuse_sweep(path: Path) -> None:
     _refuse_file(path)
-    if any((path / sign).exists() for sign in SIGNS):
+    if holds_run(path):
         raise InputError(f"run.dir={path}: holds a single run, not a sweep; choose another")
-
-
-def _take_sweep(path: Path) -> Chosen:
-    _refuse_sweep(path)
-    made = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    return Chosen(path, made)
 
 
 def _make_new(name: str) -> Chosen:

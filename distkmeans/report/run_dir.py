@@ -50,7 +50,7 @@ class RunDir:
 
         with self.world.guard():
             if self.world.rank == 0:
-                if not self.replaces and any((self.path / sign).exists() for sign in SIGNS):
+                if not self.replaces and holds_run(self.path):
                     raise InputError(f"run.dir={self.path}: another job has begun a run there; choose another")
                 clear(self.path)
                 self.write_text("config.yaml", OmegaConf.to_yaml(dict(settings)))
@@ -112,6 +112,11 @@ class RunDir:
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(f"run.dir={self.path}: {reason}; make room, or choose another directory") from error
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a directory holds a run, finished or not."""
+    return any((path / sign).exists() for sign in SIGNS)
 
 
 def clear(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from distkmeans.data.columns import Columns
+from distkmeans.data.columns import Columns, scan
 from distkmeans.data.shard import Shard
 from distkmeans.registry import Registry
 from distkmeans.world import World
@@ -38,6 +38,15 @@ transforms: Registry[Transform] = Registry("transform", "distkmeans.transforms")
 def rounded(values: Tensor, like: torch.dtype) -> Tensor:
     """float64 results in the type that transformed rows of type ``like`` have."""
     return values if like == torch.float64 else values.to(torch.float32)
+
+
+def fitted(world: World, transform: Transform, shard: Shard) -> Shard:
+    """The shard after the transform has learned from all ranks' rows. A collective; raises InputError on all ranks."""
+    if transform.name == "none":
+        return shard
+    transform.fit(world, shard, scan(world, shard))
+    with world.guard():
+        return apply(transform, shard)
 
 
 def apply(transform: Callable[[Tensor], Tensor], shard: Shard) -> Shard:

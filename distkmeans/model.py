@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distkmeans.data.array import as_rows
 from distkmeans.errors import InputError
-from distkmeans.kernels.dense import choose
+from distkmeans.kernels.choose import choose
 from distkmeans.metrics import Metric, metrics
 from distkmeans.report.run_dir import read_config, read_transform
 from distkmeans.transforms import Transform, transforms

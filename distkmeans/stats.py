@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data.shard import Shard
 from distkmeans.exact import floats
 from distkmeans.exact.fixed_point import EXACT_ROWS, Grid
+from distkmeans.exact.floats import row_hash
 
 CHUNK_ELEMENTS = 1 << 18
 """Elements of a temporary: they stay in a core's cache."""
@@ -34,10 +36,16 @@ class ClusterSums:
         limbs = torch.zeros(clusters, grid.limbs, len(grid.top), dtype=torch.int64, device=grid.top.device)
         return ClusterSums(grid, limbs, limbs.new_zeros(clusters))
 
-    def add(self, other: ClusterSums) -> None:
-        """Add in place."""
-        self.limbs.add_(other.limbs)
+    def add(self, other: ClusterSums) -> Tensor:
+        """Add in place; the clusters whose sums that changes, bool (K,)."""
         self.counts.add_(other.counts)
+        compiled = native.library_for(self.limbs)
+        if compiled is None:
+            self.limbs.add_(other.limbs)
+            return (other.limbs != 0).flatten(1).any(1)
+        touched = torch.zeros(len(self.limbs), dtype=torch.bool)
+        compiled.merge(self.limbs, other.limbs, touched)
+        return touched
 
 
 def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> int:
@@ -45,6 +53,9 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> i
 
     old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet.
     """
+    compiled = native.library_for(shard.rows)
+    if compiled is not None and new.dtype == torch.int32 and _fits_compiled(shard, into.grid):
+        return _tally_compiled(compiled, shard, old, new, into)
     if old is None:
         for rows in shard.tiles(EXACT_ROWS):
             _add(shard, rows, [(new[rows].to(torch.int64), 1)], into)
@@ -53,6 +64,34 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> i
     for rows in moved.split(EXACT_ROWS) if len(moved) else ():
         _add(shard, rows, [(new[rows].to(torch.int64), 1), (old[rows].to(torch.int64), -1)], into)
     return len(moved)
+
+
+def _fits_compiled(shard: Shard, grid: Grid) -> bool:
+    """Products with the weights are exact in float64, limbs' units are normal numbers, rows are whole in memory."""
+    exact = shard.weights is None or shard.bits + shard.weight_bits <= 53
+    return exact and grid.tables is not None and shard.rows.stride(1) == 1
+
+
+def _tally_compiled(
+    compiled: native.Library, shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums
+) -> int:
+    assert into.grid.tables is not None
+    down, up = into.grid.tables
+    weights = None if shard.weights is None else shard.weights.contiguous()
+    return compiled.tally(
+        native.Tally(
+            rows=native.Rows.of(shard.rows),
+            weights=None if weights is None else weights.data_ptr(),
+            down=down.data_ptr(),
+            up=up.data_ptr(),
+            sums=into.limbs.data_ptr(),
+            counts=into.counts.data_ptr(),
+            limbs=into.grid.limbs,
+            clusters=len(into.limbs),
+        ),
+        old,
+        new,
+    )
 
 
 def _add(shard: Shard, rows: slice | Tensor, places: list[tuple[Tensor, int]], into: ClusterSums) -> None:
@@ -127,30 +166,77 @@ def safe_exponent(largest: int) -> int:
     return 0 if -400 <= largest <= 400 or largest == floats.ZERO_EXPONENT else -largest
 
 
-def inertia(square: Fraction, sums: ClusterSums, centroids: Tensor, largest: int) -> float:
+@dataclass(frozen=True)
+class Terms:
+    """sum over columns of c (W c - 2 S), of every cluster, at a safe scale: what the inertia adds to sum w |x|^2.
+
+    values: float64 (3, K), double-doubles and the sums of their |terms|. largest: exponent of the largest value.
+    """
+
+    values: Tensor
+    largest: int
+
+    @staticmethod
+    def empty(clusters: int, largest: int, device: torch.device) -> Terms:
+        return Terms(torch.zeros(3, clusters, dtype=torch.float64, device=device), largest)
+
+    def renew(self, sums: ClusterSums, centroids: Tensor, which: Tensor) -> None:
+        """Take those of the clusters ``which``, int64 (M,), from their sums and centroids (K, D)."""
+        by, grid = safe_exponent(self.largest), sums.grid
+        shift = self._shift(grid)
+        places = torch.stack([grid.place(index) for index in range(grid.limbs)]) - shift
+        compiled = native.library_for(centroids)
+        if compiled is not None and int(places.abs().max()) < 1000:
+            compiled.inertia(sums.limbs, floats.power_of_two(places), centroids, 2.0**by, which, self.values)
+            return
+        c = floats.scale(centroids[which].to(torch.float64), by)
+        total, size = grid.double_double(sums.limbs[which], shift)
+        weight = (total[0][:, -1:], total[1][:, -1:])
+        s = (-2 * total[0][:, :-1], -2 * total[1][:, :-1])
+        high, low = floats.sum_dd(floats.multiply(floats.add(floats.multiply(weight, c), s), c))
+        magnitude = (c.abs() * (c.abs() * size[:, -1:] + 2 * size[:, :-1])).sum(1)
+        self.values[:, which] = torch.stack([high, low, magnitude])
+
+    def _shift(self, grid: Grid) -> Tensor:
+        """By which the limbs' exponents are brought to the safe scale; the weight's to 2**0."""
+        shift = torch.full_like(grid.top, int(grid.top[-1]) - safe_exponent(self.largest))
+        shift[-1] = grid.top[-1]
+        return shift
+
+    def total(self, square: Fraction, grid: Grid) -> float | None:
+        """square + the sum of all terms, correctly rounded; None where a rounding boundary is too near to tell."""
+        high, low = floats.sum_dd((self.values[0], self.values[1]))
+        magnitude = self.values[2].sum()
+        if not torch.isfinite(magnitude):
+            return None
+        unit = Fraction(2) ** (int(grid.top[-1]) - 2 * safe_exponent(self.largest))
+        value = square / unit + Fraction(float(high)) + Fraction(float(low))
+        error = Fraction(float(magnitude)) * Fraction(1, 2**85) + Fraction(1, 2**880)
+        below, above = (to_float((value + side) * unit) for side in (-error, error))
+        return below if below == above else None
+
+
+def inertia(square: Fraction, sums: ClusterSums, centroids: Tensor, largest: int, terms: Terms | None = None) -> float:
     """sum w |x|^2 + sum_k c_k . (W_k c_k - 2 S_k), correctly rounded, without a pass over the rows.
 
-    square: the exact sum of w |x|^2. The K * D terms are added in double-double, in a fixed order; where a rounding
-    boundary lies within the error bound (the terms cancel, as they do far from the origin), in integers. So it never
-    rises from one iteration to the next.
+    square: the exact sum of w |x|^2. terms: of these sums and centroids, where they are known. The K * D terms are
+    added in double-double; where a rounding boundary lies within the error bound (the terms cancel, as they do far from
+    the origin), in integers. So it never rises from one iteration to the next.
     """
-    by, weight_by = safe_exponent(largest), int(sums.grid.top[-1])
-    c = floats.scale(centroids.to(torch.float64), by)
-    shift = torch.full_like(sums.grid.top, weight_by - by)
-    shift[-1] = weight_by
-    total, size = sums.grid.double_double(sums.limbs, shift)
-    weight = (total[0][:, -1:], total[1][:, -1:])
-    s = (-2 * total[0][:, :-1], -2 * total[1][:, :-1])
-    high, low = floats.sum_dd(floats.multiply(floats.add(floats.multiply(weight, c), s), c))
-    magnitude = (c.abs() * (c.abs() * size[:, -1:] + 2 * size[:, :-1])).sum()
-    if torch.isfinite(magnitude):
-        unit = Fraction(2) ** (weight_by - 2 * by)
-        value = square / unit + Fraction(float(high)) + Fraction(float(low))
-        error = Fraction(float(magnitude)) * Fraction(1, 2**92) + Fraction(1, 2**880)
-        below, above = (to_float((value + side) * unit) for side in (-error, error))
-        if below == above:
-            return below
-    return to_float(square + _cross_terms(sums, centroids))
+    if terms is None:
+        terms = Terms.empty(len(centroids), largest, centroids.device)
+        terms.renew(sums, centroids, torch.arange(len(centroids), device=centroids.device))
+    value = terms.total(square, sums.grid)
+    return to_float(square + _cross_terms(sums, centroids)) if value is None else value
+
+
+def steps(was: Tensor, now: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
+    """|2**exponent (now - was)|^2 of centroids (K, D), float64 (K,), in a fixed order; and the hash of each new one."""
+    compiled = native.library_for(now)
+    if compiled is not None and -1022 <= exponent <= 1023:
+        return compiled.steps(was, now, 2.0**exponent)
+    step = floats.scale(now.to(torch.float64), exponent) - floats.scale(was.to(torch.float64), exponent)
+    return floats.sum_columns(step * step), row_hash(now)
 
 
 def _cross_terms(sums: ClusterSums, centroids: Tensor) -> Fraction:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 import distkmeans
 from distkmeans.init.given import Given
-from distkmeans.kernels.dense import choose
+from distkmeans.kernels.choose import choose
 from distkmeans.problem import Problem
 from distkmeans.solvers import Record, Solution
 from distkmeans.solvers.lloyd import Lloyd

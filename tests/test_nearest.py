@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import distkmeans
 from distkmeans.exact import arbiter
 from distkmeans.kernels import dense
-from distkmeans.kernels.dense import choose
+from distkmeans.kernels.choose import choose
 from tests import oracle
 
 ALL_KINDS = sorted(oracle.ADVERSARIAL)

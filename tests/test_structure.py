@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {"errors", "launcher", "roll_call", "schema", "registry", "world"},
+    {"native"},
     {"exact"},
     {"data", "transforms", "metrics", "kernels"},
     {"problem", "stats"},

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.exact import floats
 
 ACCUMULATOR_BITS = 60
@@ -54,6 +55,14 @@ class Grid:
     def columns(self, which: Tensor | slice) -> Grid:
         """The grid of some columns, or of some columns repeated."""
         return Grid(self.top[which], self.width, self.limbs)
+
+    @functools.cached_property
+    def tables(self) -> tuple[Tensor, Tensor] | None:
+        """2**-place and 2**place of every limb and column, float64 (limbs, C), where all of them are normal numbers."""
+        if self._factors is None:
+            return None
+        down, up = zip(*self._factors, strict=True)
+        return torch.stack(down), torch.stack(up)
 
     @functools.cached_property
     def _factors(self) -> list[tuple[Tensor, Tensor]] | None:
@@ -133,7 +142,11 @@ def means(sums: Tensor, grid: Grid, dtype: torch.dtype) -> Tensor:
     rounding boundary lies within the bound.
     """
     if dtype == torch.float32:
-        result, is_open = _means_float64(sums, grid)
+        compiled = native.library_for(sums)
+        if compiled is not None and grid.tables is not None:
+            result, is_open = compiled.means(sums, grid.tables[1])
+        else:
+            result, is_open = _means_float64(sums, grid)
     else:
         result = torch.full((sums.shape[0], sums.shape[2] - 1), math.nan, dtype=dtype, device=sums.device)
         is_open = ~(sums[:, :, -1:] == 0).all(dim=1).expand_as(result)

@@ -107,17 +107,17 @@ def _normal(s: Tensor, e: Tensor) -> DoubleDouble:
 
 
 def sum_dd(terms: DoubleDouble) -> DoubleDouble:
-    """Sum of a (M,) double-double by halving: the same bits whatever the thread count.
+    """Sum of a (..., M) double-double over the last dimension by halving: the same bits whatever the thread count.
 
     Error at most ceil(log2 M) * 2**-103 * sum |terms|.
     """
-    high, low = (part.reshape(-1) for part in terms)
-    while high.numel() > 1:
-        if high.numel() % 2:
-            high, low = (torch.cat([part, part.new_zeros(1)]) for part in (high, low))
-        half = high.numel() // 2
-        high, low = add((high[:half], low[:half]), (high[half:], low[half:]))
-    return high, low
+    high, low = terms
+    while high.shape[-1] > 1:
+        if high.shape[-1] % 2:
+            high, low = (torch.nn.functional.pad(part, (0, 1)) for part in (high, low))
+        half = high.shape[-1] // 2
+        high, low = add((high[..., :half], low[..., :half]), (high[..., half:], low[..., half:]))
+    return high[..., 0], low[..., 0]
 
 
 def sum_columns(values: Tensor) -> Tensor:
@@ -127,3 +127,15 @@ def sum_columns(values: Tensor) -> Tensor:
         pairs = values[..., :half] + values[..., half : 2 * half]
         values = torch.cat([pairs, values[..., 2 * half :]], dim=-1) if values.shape[-1] % 2 else pairs
     return values.squeeze(-1) if values.shape[-1] else values.new_zeros(values.shape[:-1])
+
+
+def row_hash(values: Tensor) -> Tensor:
+    """int64 (K,): a hash of each row's values (K, D), alike for rows that are equal."""
+    return mixed((values.to(torch.float64) + 0.0).view(torch.int64))
+
+
+def mixed(bits: Tensor) -> Tensor:
+    """int64 (K,): a hash of each row of int64 (K, D)."""
+    place = torch.arange(1, bits.shape[1] + 1, device=bits.device)
+    product = (bits ^ (bits >> 29)) * (place * 0x2545F4914F6CDD1D | 1)
+    return (product ^ (product >> 32)).sum(1)

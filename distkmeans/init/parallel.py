@@ -15,7 +15,7 @@ from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.plus_plus import greedy
 from distkmeans.init.potential import Mass, Potential
 from distkmeans.init.random import draw_rows
-from distkmeans.kernels.dense import choose
+from distkmeans.kernels.choose import choose
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.exact import arbiter, floats
+from distkmeans.exact.floats import row_hash
 
 BLOCK = 32
 """Columns whose maximum is taken together: a maximum is four times cheaper than an argmax."""
@@ -107,14 +108,6 @@ def repeated(centroids: Tensor) -> Tensor:
     index = torch.arange(len(group), device=group.device)
     first = first.scatter_reduce(0, group, index, "amin")[group]
     return (first < index) & (centroids == centroids[first]).all(1)
-
-
-def row_hash(values: Tensor) -> Tensor:
-    """int64 (K,): a hash of each row's values (K, D), alike for rows that are equal."""
-    bits = (values.to(torch.float64) + 0.0).view(torch.int64)
-    place = torch.arange(1, values.shape[1] + 1, device=values.device)
-    mixed = (bits ^ (bits >> 29)) * (place * 0x2545F4914F6CDD1D | 1)
-    return (mixed ^ (mixed >> 32)).sum(1)
 
 
 class Dense:
@@ -245,17 +238,6 @@ def exact_products() -> Iterator[None]:
 def automatic_tile(clusters: int) -> int:
     """Rows per tile: the scores of a tile stay near the cores' caches, and at most 128 MiB."""
     return max(1, min(65536 if clusters < NARROW_K else 32768 if clusters <= SMALL_K else 8192, 2**25 // clusters))
-
-
-def choose(
-    rows: Tensor, centroids: Tensor, largest: float | None = None, tile_rows: int | None = None, exact: bool = True
-) -> Dense:
-    """The kernel for these rows: (N, D) as stored, on their device. ``centroids`` (K, D) are the first to come.
-
-    largest: absolute value that no row, of any rank, and no later centroid exceeds; None where these are all.
-    """
-    reach = largest_of(rows) if largest is None else largest
-    return Dense(rows, centroids, max(reach, largest_of(centroids)), tile_rows, exact)
 
 
 def largest_of(values: Tensor) -> float:

@@ -11,8 +11,8 @@ from distkmeans.problem import Problem
 from distkmeans.stats import ClusterSums, row_costs, safe_exponent, tally
 
 
-def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterSums, empty: Tensor) -> int:
-    """Give each empty cluster the row that lies farthest from its centroid; how many could be given one.
+def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterSums, empty: Tensor) -> Tensor:
+    """Give each empty cluster the row that lies farthest from its centroid; the clusters that this changes, bool (K,).
 
     As scikit-learn's Lloyd does, in the order of distance, ties by row number; only rows of positive weight and
     distance, and never the last one of its cluster. Changes labels and sums. A collective.
@@ -33,8 +33,7 @@ def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterS
         labels.copy_(moved)
     world.sum_(change.limbs)
     world.sum_(change.counts)
-    sums.add(change)
-    return len(takes)
+    return sums.add(change)
 
 
 def _farthest(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterSums, count: int) -> list[list[int]]:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from distkmeans.errors import InputError, WorldError
 from distkmeans.exact import floats
+from distkmeans.exact.floats import mixed, row_hash
 from distkmeans.kernels import Kernel
-from distkmeans.kernels.dense import choose, row_hash
+from distkmeans.kernels.choose import choose
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
 from distkmeans.solvers.empty import relocate
-from distkmeans.stats import ClusterSums, inertia, safe_exponent, tally, to_float
+from distkmeans.stats import ClusterSums, Terms, inertia, safe_exponent, steps, tally, to_float
 
 Empty = Literal["farthest", "keep", "fail"]
 
@@ -29,12 +30,20 @@ Empty = Literal["farthest", "keep", "fail"]
 class State:
     """All that the next iteration depends on: (K, D) centroids, (n,) labels, and the sums of the labelled rows.
 
-    Before the first iteration no row has a label (-1). shift: the last one, at the problem's safe scale.
+    Before the first iteration no row has a label (-1). shift: the last one, at the problem's safe scale. The rest
+    follows from these, and is kept for clusters that do not change: hashes of the centroids, terms of the inertia, and
+    bool (K,): ``touched``, where a centre was not yet taken from the sums; ``stale``, nor the terms; ``vacant``, where
+    there is none.
     """
 
     centroids: Tensor
     labels: Tensor
     sums: ClusterSums
+    hashes: Tensor
+    terms: Terms
+    touched: Tensor
+    stale: Tensor
+    vacant: Tensor
     iteration: int = 0
     shift: float = math.inf
     settled: bool = False
@@ -78,9 +87,11 @@ class Lloyd:
         cost = inertia_of(problem, state)
         centres, empty = self.centres(problem, state)
         by = safe_exponent(problem.columns.exponent)
-        step = floats.scale(centres.double(), by) - floats.scale(state.centroids.double(), by)
-        state.shift = float(floats.sum_columns((step * step).view(1, -1)))
-        state.settled = not moved and bool((centres == state.centroids).all())
+        shifts, state.hashes = steps(state.centroids, centres, by)
+        state.shift = float(floats.sum_columns(shifts.view(1, -1)))
+        changed = (centres != state.centroids).any(1)
+        state.stale |= changed
+        state.settled = not moved and not bool(changed.any())
         state.centroids = centres
         state.iteration += 1
         share, seconds = undecided / problem.shard.total, time.perf_counter() - begin
@@ -88,26 +99,56 @@ class Lloyd:
 
     def centres(self, problem: Problem, state: State) -> tuple[Tensor, int]:
         """New centroids from the sums, and how many clusters had no rows for one."""
-        centres = problem.metric.centres(state.sums.limbs, problem.grid, state.centroids.dtype)
-        empty = torch.isnan(centres[:, 0]).nonzero().flatten()
+        centres = take_centres(problem, state, state.centroids)
+        empty = state.vacant.nonzero().flatten()
         if len(empty) and self.empty == "fail":
             raise InputError(
                 f"solver.empty=fail: cluster {int(empty[0])} has no rows in iteration {state.iteration + 1};"
                 " use a smaller k, another seed or solver.empty=farthest"
             )
-        if (
-            len(empty)
-            and self.empty == "farthest"
-            and relocate(problem, state.centroids, state.labels, state.sums, empty)
-        ):
-            centres = problem.metric.centres(state.sums.limbs, problem.grid, state.centroids.dtype)
-        return torch.where(torch.isnan(centres), state.centroids, centres), len(empty)
+        if len(empty) and self.empty == "farthest":
+            touched = relocate(problem, state.centroids, state.labels, state.sums, empty)
+            state.touched |= touched
+            state.stale |= touched
+            centres = take_centres(problem, state, centres)
+        return centres, len(empty)
+
+
+def take_centres(problem: Problem, state: State, centres: Tensor) -> Tensor:
+    """(K, D) ``centres``, anew where the sums were touched; where there is no centre, the state's centroid stays."""
+    which = state.touched.nonzero().flatten()
+    if not len(which):
+        return centres
+    everything = 2 * len(which) > len(centres)
+    limbs = state.sums.limbs if everything else state.sums.limbs[which]
+    old = state.centroids if everything else state.centroids[which]
+    new = problem.metric.centres(limbs, problem.grid, centres.dtype)
+    vacant = torch.isnan(new[:, 0])
+    if vacant.any():
+        new = torch.where(vacant[:, None], old, new)
+    state.touched.zero_()
+    if everything:
+        state.vacant = vacant
+        return new
+    state.vacant[which] = vacant
+    return centres.index_copy(0, which, new)
 
 
 def start(problem: Problem, centroids: Tensor) -> State:
     """The state before the first iteration."""
     labels = torch.full((len(problem.shard),), -1, dtype=label_type(len(centroids)), device=centroids.device)
-    return State(centroids, labels, ClusterSums.empty(problem.grid, len(centroids)))
+    clusters, device = len(centroids), centroids.device
+    everything, none = (torch.full((clusters,), value, device=device) for value in (True, False))
+    return State(
+        centroids,
+        labels,
+        ClusterSums.empty(problem.grid, clusters),
+        row_hash(centroids),
+        Terms.empty(clusters, problem.columns.exponent, device),
+        touched=everything,
+        stale=everything.clone(),
+        vacant=none,
+    )
 
 
 def label_type(clusters: int) -> torch.dtype:
@@ -131,7 +172,7 @@ def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
         labels = torch.empty_like(state.labels)
         counters[1] = kernel.assign(state.centroids, labels)
         counters[0] = tally(problem.shard, state.labels if state.iteration else None, labels, change)
-        checksums[world.rank] = row_hash(state.centroids.view(1, -1))[0]
+        checksums[world.rank] = mixed(state.hashes.view(1, -1))[0]
         state.labels = labels
     except Exception as error:
         failure = error
@@ -142,7 +183,9 @@ def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
         world.raise_together(failure)
     if len(set(checksums.tolist())) > 1:
         raise WorldError(_differing(checksums.tolist(), state.iteration))
-    state.sums.add(change)
+    touched = state.sums.add(change)
+    state.touched |= touched
+    state.stale |= touched
     return moved, undecided
 
 
@@ -167,7 +210,10 @@ def unscaled(square: float, exponent: int) -> float:
 
 def inertia_of(problem: Problem, state: State) -> float:
     """Of the state's labels and the centroids that they were assigned to."""
-    return inertia(problem.moments.weighted_square, state.sums, state.centroids, problem.columns.exponent)
+    state.terms.renew(state.sums, state.centroids, state.stale.nonzero().flatten())
+    state.stale.zero_()
+    square, largest = problem.moments.weighted_square, problem.columns.exponent
+    return inertia(square, state.sums, state.centroids, largest, state.terms)
 
 
 def finish(problem: Problem, kernel: Kernel, state: State) -> Solution:

@@ -1,0 +1,263 @@
+"""The integer head: a short vector of small integers for each row and centroid, whose products bound true scores.
+
+Seen from a centre m, with X = x - m, C = c - m, the nearest centroid has the largest score S_k = X.C_k - |C_k|^2 / 2,
+and |x - c_k|^2 = |X|^2 - 2 S_k. Q has orthonormal rows, the first axes of the data; T is the norm of what they leave
+out. Both are scaled by s and rounded: q_x = s QX - e_x, q_k = s QC_k - e_k. The products of these integers are exact,
+as they fit int32. Here |e| holds the residue of the rounding, which is measured, and s |X| times a ``spill`` for what
+came before it: the rounding of X, of the products of the rotation, and of the axes themselves (A with |A A' - I| = d
+is within d of a matrix with orthonormal rows). By Cauchy and Schwarz (block vectors: Bottesch, Buehler and Kaechele,
+ICML 2016)
+
+    s^2 S_k  <=  q_x.q_k + s^2 T_x T_k - s^2 |C_k|^2 / 2 + |e_x| (|q_k| + |e_k|) + |q_x| |e_k|
+
+The tails T are a coordinate of their own, split evenly over those that fill a word; each is rounded *up*, so that it
+needs no error term. The margin's products of row and centroid are parted, with any constants E, e and the largest |q_x|
+and r_k = |q_k| + |e_k|:  |e_x| r_k <= E r_k + (|e_x| - E)+ max r,   |q_x| |e_k| <= |q_x| e + max |q_x| (|e_k| - e)+.
+So a centroid can be nearer than one of score S only if, with the heads h of tail and coordinates,
+
+    h_x.h_k + bias_k  >=  s^2 S - (|e_x| - E)+ max r - |q_x| e
+    bias_k  >=  -s^2 |C_k|^2 / 2 + E r_k + max |q_x| (|e_k| - e)+
+
+A few axes can be far longer than the others (the brightness of photographs), and would make |q| large. Such an axis is
+*refined*: y = s QX there is a + b / B with integers a and b, |b| <= B / 2, and three coordinates replace one, (a, b,
+[a / B]) of rows against (a, [a / B], b) of centroids. Their products miss at most
+
+    B / 2 + 1/4 + (|y_x| + |y_k|) / (2 B)
+
+by the rounding of both [a / B], by b b / B^2 and by what is left of y. This is added to every bias, and |e|, |q| leave
+refined axes out; the spill, which does not, is added for all of s^2 |X| |C|.
+
+What does not fit the integers is marked by a residue beyond all others (rows), or a bias that always wins (centroids).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+UNIT = 2.0**-24
+CAPS = {8: 127, 16: 32767}
+ALWAYS = 1 << 30
+"""Bias of a centroid that has no head: it survives every threshold."""
+NEVER_FITS = 1e30
+"""Residue or reach of what has no head, finite so that no product of it is NaN."""
+OUTLIERS = 2e-3
+"""Share of the rows that a scale may leave out: they are compared in full."""
+FINE = 128
+"""B, the steps between two integers on a refined axis."""
+UP = 1 + 2.0**-16
+"""Covers the float32 rounding of norms, of up to 2**12 coordinates in lanes."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """bits: 8 or 16, of a coordinate. length: axes kept. refined: how many of them, the first, are refined (16 bits)."""
+
+    bits: int
+    length: int
+    refined: int = 0
+
+    @property
+    def per_word(self) -> int:
+        return 32 // self.bits
+
+    @property
+    def words(self) -> int:
+        """Of a head: its tail, then its coordinates."""
+        return 1 + -(-(self.length + 2 * self.refined) // self.per_word)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int8 if self.bits == 8 else torch.int16
+
+    def __str__(self) -> str:
+        return f"int{self.bits}x{self.length}" + (f"r{self.refined}" if self.refined else "")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """centre: (D,). axes: (h, D), nearly orthonormal rows, or None for the D axes as they are. float64, or float32."""
+
+    centre: Tensor
+    axes: Tensor | None
+    defect: float = 0.0
+
+    @staticmethod
+    def principal(sample: Tensor) -> Axes:
+        """All D axes by falling variance, float64, from a sample (n, D) of the rows."""
+        values = sample.to(torch.float32)
+        centre = values.mean(0)
+        centred = values - centre
+        _, vectors = torch.linalg.eigh(centred.t() @ centred)
+        return Axes(centre.to(torch.float64), vectors.flip(1).t().to(torch.float64))
+
+    def for_form(self, form: Form) -> Axes:
+        """Those that a form needs, with their distance from orthonormality: a head of all needs no rotation.
+
+        16 bits see errors that 8 do not: they turn in float64.
+        """
+        assert self.axes is not None
+        if form.bits == 8 and form.length >= self.axes.shape[1]:
+            return Axes(self.centre.to(torch.float32), None)
+        axes = torch.linalg.qr(self.axes[: form.length].t()).Q.t()
+        if form.bits == 8:  # mixed, coordinates are of one size: the widest would set the scale
+            axes = (_mixing(form.length) @ axes).to(torch.float32)
+        wide = axes.to(torch.float64)
+        identity = torch.eye(len(axes), dtype=torch.float64)
+        defect = float(torch.linalg.matrix_norm(wide @ wide.t() - identity)) * 1.001 + 1e-13
+        return Axes(self.centre.to(axes.dtype), axes.contiguous(), defect)
+
+    def turn(self, values: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Coordinates (n, h) and float64 |X|^2 (n,) of values (n, D); the error of either over |X|."""
+        centred = values.to(self.centre.dtype) - self.centre
+        wide = centred.to(torch.float64)
+        square = torch.linalg.vector_norm(wide, dim=1).square()
+        unit = torch.finfo(self.centre.dtype).eps / 2
+        if self.axes is None:
+            return centred, square, 2 * unit
+        length, dims = self.axes.shape
+        return centred @ self.axes.t(), square, 4 * unit + self.defect + math.sqrt(length) * (dims + 4) * unit
+
+
+def _mixing(length: int) -> Tensor:
+    """A fixed random orthogonal matrix, float64 (length, length)."""
+    generator = torch.Generator().manual_seed(length)
+    return torch.linalg.qr(torch.randn(length, length, generator=generator, dtype=torch.float64)).Q
+
+
+@dataclass(frozen=True)
+class Heads:
+    """values: int8 or int16 (n, per_word * words), the tail first. square: float64 |X|^2 (n,).
+
+    residue, size: |e|, |q|, float32 (n,), rounded up.
+    """
+
+    values: Tensor
+    square: Tensor
+    residue: Tensor
+    size: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        return self.values, self.square, self.residue, self.size
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How values become heads. scale: integers per unit of length. base, largest: E and max |q_x| of the rows."""
+
+    axes: Axes
+    form: Form
+    scale: float
+    base: float = 0.0
+    largest: float = 0.0
+
+    @staticmethod
+    def fitting(sample: Tensor, axes: Axes, form: Form) -> Cut:
+        """``axes``: all of them, of which the form takes the first. sample: some of the rows (n, D)."""
+        axes = axes.for_form(form)
+        how = Cut(axes, form, _scale(sample, axes, form))
+        heads = how.heads(sample, rows=True)
+        fitting = heads.residue < NEVER_FITS
+        if not fitting.any():
+            return how
+        return replace(how, base=_quantile(heads.residue[fitting], 0.1), largest=1.05 * float(heads.size.max()) + 1)
+
+    @property
+    def constant(self) -> float:
+        """What every bias holds for the refined axes and for the spill of 16 bits, in units of s^2."""
+        if self.form.bits == 8:
+            return 0.0
+        _, _, spill = self.axes.turn(self.axes.centre[None])
+        return self.form.refined * (FINE / 2 + 1 + CAPS[16] / FINE) + 3 * spill * CAPS[16] ** 2
+
+    def heads(self, values: Tensor, rows: bool) -> Heads:
+        """The heads of values (n, D): rows, or centroids."""
+        form, cap = self.form, CAPS[self.form.bits]
+        turned, square, spill = self.axes.turn(values)
+        norm = square.sqrt() * self.scale
+        scaled = turned.mul_(self.scale)
+        whole = scaled.round().clamp_(-cap, cap)
+        size = torch.linalg.vector_norm(whole[:, form.refined :], dim=1).to(torch.float32) * UP
+        residue = torch.linalg.vector_norm((scaled - whole)[:, form.refined :], dim=1)
+        spilled = spill * norm if form.bits == 8 else 0.0  # the constant has it for 16
+        residue = ((residue + spilled + 2 * UNIT * size) * UP).to(torch.float32) * UP
+        shared = (_outside(scaled, norm, spill, values.shape[1]) * (UP / math.sqrt(form.per_word))).ceil()
+        coordinates = [shared[:, None].expand(-1, form.per_word), *_refine(scaled, whole, form.refined, rows)]
+        coordinates.append(whole[:, form.refined :])
+        heads = torch.zeros(len(values), form.per_word * form.words, dtype=torch.float32, device=values.device)
+        at = 0
+        for part in coordinates:
+            heads[:, at : at + part.shape[1]] = part
+            at += part.shape[1]
+        fits = shared <= cap
+        if form.bits == 16:  # products of two such heads stay below 2**30, partial sums too
+            fits &= torch.maximum(torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64), norm) <= cap
+        if not fits.all():
+            heads[~fits] = 0
+        return Heads(heads.to(form.dtype), square, torch.where(fits, residue, NEVER_FITS), size)
+
+
+def _refine(scaled: Tensor, whole: Tensor, count: int, rows: bool) -> list[Tensor]:
+    """The three coordinates of each of the first ``count`` axes, (n, count) each."""
+    if not count:
+        return []
+    whole = whole[:, :count]
+    fine, coarse = ((scaled[:, :count] - whole) * FINE).round(), (whole / FINE).round()
+    return [whole, fine, coarse] if rows else [whole, coarse, fine]
+
+
+def _outside(scaled: Tensor, norm: Tensor, spill: float, dims: int) -> Tensor:
+    """float64 (n,): at most how long the part of rows of this scaled norm is that lies outside these coordinates."""
+    if scaled.shape[1] >= dims:
+        return torch.zeros_like(norm)
+    inside = torch.linalg.vector_norm(scaled, dim=1, dtype=torch.float64) - (2 * spill + 4 * UNIT) * norm
+    return (norm.square() * (1 + 8 * UNIT) - inside.clamp(min=0).square()).clamp(min=0).sqrt()
+
+
+def _scale(sample: Tensor, axes: Axes, form: Form) -> float:
+    """By which all but a few outliers among the rows fit the integers."""
+    turned, square, _ = axes.turn(sample)
+    if form.bits == 16:
+        reach, cap = square.sqrt(), CAPS[16] * (1 - 1e-3)
+    else:
+        tail = _outside(turned, square.sqrt(), 0.0, sample.shape[1])
+        reach, cap = torch.maximum(turned.abs().amax(1), tail / math.sqrt(form.per_word)), CAPS[8] - 0.5
+    most = _quantile(reach.to(torch.float32), OUTLIERS)
+    return cap / most if most > 0 else 1.0
+
+
+def _quantile(values: Tensor, above: float) -> float:
+    """What a share ``above`` of the values exceeds."""
+    return float(torch.sort(values).values[min(len(values) - 1, int(len(values) * (1 - above)))])
+
+
+@dataclass(frozen=True)
+class Target:
+    """Centroids' heads and int32 bias (K,), and constants. unit: s^2. reach: max r. residue: e.
+
+    gap: max of |h_k|^2 + 2 bias_k.
+    """
+
+    heads: Tensor
+    bias: Tensor
+    unit: float
+    reach: float
+    residue: float
+    gap: float
+
+    @staticmethod
+    def of(centroids: Heads, how: Cut) -> Target:
+        unit = how.scale**2
+        fits = centroids.residue < NEVER_FITS
+        reach, residue = (centroids.size + centroids.residue).double(), centroids.residue.double()
+        common = _quantile(centroids.residue[fits], 0.1) if fits.any() else 0.0
+        bias = -0.5 * unit * (1 - 8 * UNIT) * centroids.square + how.base * UP * reach + how.constant
+        bias = (bias + how.largest * (residue - common).clamp(min=0)).ceil()
+        bias = torch.where(fits & (bias < ALWAYS), bias.clamp(min=-ALWAYS), ALWAYS).to(torch.int32)
+        gap = float((centroids.values.to(torch.float64).square().sum(1) + 2 * bias).max()) + 1
+        largest = float(reach[fits].max()) if fits.any() else 0.0
+        return Target(centroids.values, bias, unit, largest * UP, common, gap)

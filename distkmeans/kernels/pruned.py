@@ -1,0 +1,207 @@
+"""The compiled kernel of integer heads: heads bound the scores, full distances decide what they leave.
+
+A *record* holds a row's head and what is known of it: its label, and the squared distance to that centroid. From pass
+to pass the kernel remembers the centroids that it saw. One that did not change is no nearer than before, so rows
+whose own centroid did not change, or came no farther, are compared only with those that moved. Records sorted by
+label make such rows neighbours, and let whole blocks of rows pass by whole panels of centroids.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from distkmeans import native
+from distkmeans.exact import arbiter
+from distkmeans.kernels.dense import Dense
+from distkmeans.kernels.head import NEVER_FITS, UNIT, UP, Cut, Heads, Target
+
+TILE_ELEMENTS = 1 << 20
+FLOAT_MAX = 3.4028234663852886e38
+RESTRICT_BELOW = 0.6
+"""Share of moved centroids below which it pays to compare settled rows with these alone."""
+DISORDER = 0.15
+"""Share of the rows that have left their place before the records are sorted anew."""
+KEPT = 0.7
+"""Share of blocks above which skipping does not pay for its own test."""
+
+
+def records_of(rows: Tensor, how: Cut) -> Tensor:
+    """int32 (n, HEADER + words), with a whole number of blocks, for rows (n, D); no labels yet."""
+    count, form = len(rows), how.form
+    records = torch.zeros(-(-count // native.ROWS) * native.ROWS, native.HEADER + form.words, dtype=torch.int32)
+    records[:, 0] = -1
+    floats = records.view(torch.float32)
+    step = max(1, TILE_ELEMENTS // rows.shape[1])
+    for tile in (slice(at, min(at + step, count)) for at in range(0, count, step)):
+        heads = how.heads(rows[tile], rows=True)
+        excess = (heads.residue - how.base).clamp(min=0) * UP
+        records[tile, 0] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
+        floats[tile, 2] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
+        floats[tile, 4] = FLOAT_MAX
+        floats[tile, 5] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
+        floats[tile, 6] = heads.size
+        if form.bits == 8:  # centroids come as unsigned bytes, 128 more than their heads
+            records[tile, 7] = heads.values.sum(1, dtype=torch.int32) * 128
+        records[tile, native.HEADER :] = heads.values.view(torch.int32)
+    return records
+
+
+class Pruned:
+    """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
+
+    def __init__(self, rows: Tensor, library: native.Library, how: Cut, largest: float, exact: bool) -> None:
+        self.rows, self.library, self.how, self.largest, self.exact = rows, library, how, largest, exact
+        self.name = f"{library.name} {how.form}"
+        self.records = records_of(rows, how)
+        self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
+        self.seen: Tensor | None = None
+        self.aim: Aim | None = None
+        self.may_skip = how.form.bits == 16 and how.form.words <= 64
+        self.order, self.disorder = torch.empty(0, dtype=torch.int32), 1.0
+        self.counts, self.seconds = native.Counts(), 0.0
+
+    def assign(self, centroids: Tensor, labels: Tensor) -> int:
+        """Write the nearest centroid of each row into ``labels``; the number of rows left to the exact judge."""
+        if self.aim is None or self.seen is None or len(self.seen) != len(centroids):
+            self.aim, self.seen, self.disorder = Aim(self.how), None, 1.0
+        moved = torch.ones(len(centroids), dtype=torch.bool) if self.seen is None else (centroids != self.seen).any(1)
+        target = self.aim.at(centroids, moved)
+        task = self._task(centroids, moved, target)
+        written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
+        task.labels, task.open = written.data_ptr(), self.open.data_ptr()
+        task.room = len(self.open)
+        begin = time.perf_counter()
+        self.library.run("assign", task)
+        self.seconds = time.perf_counter() - begin
+        self.counts = task.counts
+        self._learn(task)
+        undecided = self._judge(centroids, written, task.opened) if self.exact else 0
+        if written is not labels:
+            labels.copy_(written)
+        self.seen = centroids.clone()
+        return undecided
+
+    def _task(self, centroids: Tensor, moved: Tensor, target: Target) -> native.Assignment:
+        first = self.seen is None
+        restricted = not first and int(moved.sum()) < RESTRICT_BELOW * len(moved)
+        if not first and (restricted or self.may_skip) and self.disorder > DISORDER:
+            self._sort(target)
+        if len(self.order) != padded(len(centroids)):
+            self.order = in_panels(torch.arange(len(centroids), dtype=torch.int32))
+        dims = self.rows.shape[1]
+        task = native.Assignment(
+            rows=native.Rows.of(self.rows),
+            records=self.records.data_ptr(),
+            count=len(self.records),
+            step=self.records.shape[1],
+            words=self.how.form.words,
+            bits=self.how.form.bits,
+            first=first,
+            restricted=restricted,
+            skip=self.may_skip and not first,
+            centroids=centroids.data_ptr(),
+            moved=moved.data_ptr(),
+            unit=target.unit,
+            reach=target.reach,
+            residue=target.residue,
+            gap=target.gap,
+            relative=(dims / 8 + 40) * UNIT,
+            absolute=dims * 2.0**-120,
+        )
+        heads = target.heads
+        if self.how.form.bits == 8:
+            heads = (heads.view(torch.uint8) ^ 128).view(torch.int8)
+        words = heads.view(torch.int32)
+        chosen = self.order[(self.order >= 0) & moved[self.order.clamp(min=0)]] if restricted else self.order[:0]
+        keep = []
+        for name, order in (("all", self.order), ("some", in_panels(chosen))):
+            panels, bias = self.library.pack(words, target.bias, order, self.how.form.words)
+            keep += [panels, bias, order]
+            panel_set = native.Panels(panels.data_ptr(), bias.data_ptr(), order.data_ptr(), len(order) // native.PANEL)
+            setattr(task, name, panel_set)
+        task.kept_alive = [*keep, moved, centroids]
+        return task
+
+    def _sort(self, target: Target) -> None:
+        """Sort the records by label; labels in the order of the panels, which holds near centroids together."""
+        count = len(target.bias)
+        order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
+        rank = torch.empty(count, dtype=torch.int32)
+        rank[order.to(torch.int64)] = torch.arange(count, dtype=torch.int32)
+        into = torch.empty_like(self.records)
+        self.library.sort(self.records, into, rank)
+        self.records, self.order, self.disorder = into, in_panels(order), 0.0
+
+    def _learn(self, task: native.Assignment) -> None:
+        self.disorder += task.counts.changed / max(1, len(self.rows))
+        blocks = task.counts.full * task.all.count
+        if task.skip and blocks and task.counts.blocks > KEPT * blocks:
+            self.may_skip = False
+
+    def _judge(self, centroids: Tensor, labels: Tensor, opened: int) -> int:
+        """Decide the open pairs of records and centroids exactly; how many rows they are."""
+        if not opened:
+            return 0
+        if opened > len(self.open) or (self.open[:opened, 1] == native.EVERY).any():
+            return self._judge_all(centroids, labels)
+        pairs = self.open[:opened].to(torch.int64)
+        pairs = pairs[(pairs[:, 0] * len(centroids) + pairs[:, 1]).argsort()]
+        places, row = torch.unique_consecutive(pairs[:, 0], return_inverse=True)
+        which = self.records[places, 0].to(torch.int64)
+        wide = self.rows[which].to(torch.float64)
+        decided = arbiter.nearest(wide, centroids.to(torch.float64), row, pairs[:, 1]).to(torch.int32)
+        labels[which] = decided
+        self.records[places, 1] = decided
+        return len(places)
+
+    def _judge_all(self, centroids: Tensor, labels: Tensor) -> int:
+        """So many near ties that they could not be listed: all rows by the dense kernel."""
+        undecided = Dense(self.rows, centroids, self.largest, None, True).assign(centroids, labels)
+        real = self.records[:, 0] >= 0
+        self.records[real, 1] = labels[self.records[real, 0].to(torch.int64)]
+        self.records.view(torch.float32)[:, 4] = FLOAT_MAX
+        return undecided
+
+
+class Aim:
+    """The centroids' heads, kept from pass to pass: only those that moved are cut anew."""
+
+    def __init__(self, how: Cut) -> None:
+        self.how = how
+        self.heads: Heads | None = None
+
+    def at(self, centroids: Tensor, moved: Tensor) -> Target:
+        which = moved.nonzero().flatten()
+        if self.heads is None or len(which) == len(moved):
+            self.heads = self.how.heads(centroids, rows=False)
+        elif len(which):
+            for whole, piece in zip(self.heads.parts, self.how.heads(centroids[which], rows=False).parts, strict=True):
+                whole[which] = piece
+        return Target.of(self.heads, self.how)
+
+
+def padded(count: int) -> int:
+    return -(-count // native.PANEL) * native.PANEL
+
+
+def in_panels(order: Tensor) -> Tensor:
+    """int32 centroid numbers, filled up with -1 to whole panels."""
+    return torch.nn.functional.pad(order, (0, padded(len(order)) - len(order)), value=-1).contiguous()
+
+
+def near_together(heads: Tensor) -> Tensor:
+    """An order of centroids in which panels are compact: halved again and again along the widest coordinate."""
+    groups = [torch.arange(len(heads))]
+    values = heads.to(torch.float32)
+    while len(groups[0]) > native.PANEL:
+        halves = []
+        for group in groups:
+            column = values[group].var(0).argmax()
+            ordered = group[values[group, column].argsort()]
+            middle = -(-len(ordered) // (2 * native.PANEL)) * native.PANEL
+            halves += [ordered[:middle], ordered[middle:]]
+        groups = [half for half in halves if len(half)]
+    return torch.cat(groups).to(torch.int32)

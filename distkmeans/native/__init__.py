@@ -1,0 +1,292 @@
+"""The compiled CPU kernels, if they were built: loaded once, called through ctypes on torch tensors.
+
+They are optional: without a compiler at installation everything runs on torch, and publishes the same bits.
+``DISTKMEANS_NATIVE`` chooses: ``off``, or an instruction set (``avx512``, ``avx2``, ``generic``) instead of the best
+that the processor has. ``python -m distkmeans.native`` builds them in a checkout.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterable
+from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError
+
+CHOICE = "DISTKMEANS_NATIVE"
+TYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+    torch.uint8: 4,
+    torch.int8: 5,
+}
+ROWS, PANEL, HEADER = 12, 32, 8
+"""Rows of a block, centroids of a panel, words of a record before its head: as in kernels.h."""
+EVERY = -1
+"""In place of a centroid: all of them may be nearest."""
+MOST_NARROW = 64
+"""Columns that the kernel for narrow rows can take."""
+
+
+class Rows(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("stride", c_int64), ("type", c_int32), ("dims", c_int32)]
+
+    @staticmethod
+    def of(rows: Tensor) -> Rows:
+        """(N, D) rows whose columns are contiguous."""
+        return Rows(rows.data_ptr(), rows.stride(0), TYPES[rows.dtype], rows.shape[1])
+
+
+class Panels(ctypes.Structure):
+    _fields_ = [("words", c_void_p), ("bias", c_void_p), ("map", c_void_p), ("count", c_int64)]
+
+
+class Counts(ctypes.Structure):
+    _fields_ = [("pairs", c_int64), ("blocks", c_int64), ("full", c_int64), ("changed", c_int64)]
+
+
+class Assignment(ctypes.Structure):
+    _fields_ = [
+        ("rows", Rows),
+        ("records", c_void_p),
+        ("count", c_int64),
+        ("step", c_int32),
+        ("words", c_int32),
+        ("bits", c_int32),
+        ("first", c_int32),
+        ("restricted", c_int32),
+        ("skip", c_int32),
+        ("all", Panels),
+        ("some", Panels),
+        ("centroids", c_void_p),
+        ("moved", c_void_p),
+        ("unit", c_double),
+        ("reach", c_double),
+        ("residue", c_double),
+        ("gap", c_double),
+        ("relative", c_float),
+        ("absolute", c_float),
+        ("labels", c_void_p),
+        ("open", c_void_p),
+        ("room", c_int64),
+        ("opened", c_int64),
+        ("next", c_int64),
+        ("counts", Counts),
+    ]
+
+
+class Narrow(ctypes.Structure):
+    _fields_ = [
+        ("rows", Rows),
+        ("count", c_int64),
+        ("centroids", c_void_p),
+        ("bias", c_void_p),
+        ("shift", c_void_p),
+        ("clusters", c_int32),
+        ("slope", c_float),
+        ("floor", c_float),
+        ("labels", c_void_p),
+        ("open", c_void_p),
+        ("opened", c_int64),
+        ("next", c_int64),
+    ]
+
+
+class Tally(ctypes.Structure):
+    _fields_ = [
+        ("rows", Rows),
+        ("weights", c_void_p),
+        ("down", c_void_p),
+        ("up", c_void_p),
+        ("sums", c_void_p),
+        ("counts", c_void_p),
+        ("limbs", c_int32),
+        ("clusters", c_int32),
+        ("entries", c_void_p),
+        ("run", c_void_p),
+        ("scratch", c_void_p),
+        ("runs", c_int64),
+        ("next", c_int64),
+    ]
+
+
+class Means(ctypes.Structure):
+    _fields_ = [
+        ("sums", c_void_p),
+        ("up", c_void_p),
+        ("means", c_void_p),
+        ("open", c_void_p),
+        ("scratch", c_void_p),
+        ("count", c_int64),
+        ("opened", c_int64),
+        ("limbs", c_int32),
+        ("dims", c_int32),
+    ]
+
+
+class Inertia(ctypes.Structure):
+    _fields_ = [
+        ("sums", c_void_p),
+        ("which", c_void_p),
+        ("unit", c_void_p),
+        ("centroids", c_void_p),
+        ("high", c_void_p),
+        ("low", c_void_p),
+        ("size", c_void_p),
+        ("scale", c_double),
+        ("count", c_int64),
+        ("limbs", c_int32),
+        ("dims", c_int32),
+        ("wide", c_int32),
+    ]
+
+
+class Steps(ctypes.Structure):
+    _fields_ = [
+        ("was", c_void_p),
+        ("now", c_void_p),
+        ("shift", c_void_p),
+        ("scratch", c_void_p),
+        ("hash", c_void_p),
+        ("scale", c_double),
+        ("clusters", c_int64),
+        ("dims", c_int32),
+        ("wide", c_int32),
+    ]
+
+
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps)
+
+
+class Library:
+    """The loaded kernels in one instruction set; every call runs on as many threads as torch does."""
+
+    def __init__(self, handle: ctypes.CDLL, variant: int, name: str) -> None:
+        self.handle, self.variant, self.name = handle, variant, name
+
+    def run(self, kernel: str, task: ctypes.Structure) -> None:
+        getattr(self.handle, f"dkm_{kernel}")(ctypes.byref(task), self.variant, torch.get_num_threads())
+
+    def tally(self, task: Tally, before: Tensor | None, after: Tensor) -> int:
+        """Rows moved, whose sums the task now holds."""
+        moved = self.handle.dkm_tally(
+            ctypes.byref(task),
+            None if before is None else c_void_p(before.data_ptr()),
+            c_void_p(after.data_ptr()),
+            c_int64(len(after)),
+            self.variant,
+            torch.get_num_threads(),
+        )
+        if moved < 0:
+            raise MemoryError("no memory for the rows that change clusters")
+        return moved
+
+    def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 means (K, C - 1) of limb sums (K, limbs, C), and which of them are not proved, bool.
+
+        up: float64 (limbs, C), the units of the limbs.
+        """
+        count, limbs, columns = sums.shape
+        means, is_open = torch.empty(count, columns - 1), torch.empty(count, columns - 1, dtype=torch.bool)
+        scratch = torch.empty(torch.get_num_threads(), 2 * columns, dtype=torch.float64)
+        used = sums.contiguous(), up.contiguous()
+        places = [tensor.data_ptr() for tensor in (*used, means, is_open, scratch)]
+        self.run("means", Means(*places, count=count, limbs=limbs, dims=columns - 1))
+        return means, is_open
+
+    def inertia(self, sums: Tensor, unit: Tensor, centroids: Tensor, scale: float, which: Tensor, into: Tensor) -> None:
+        """Write double-doubles and sums of |terms| of the clusters ``which``, int64, into float64 (3, K).
+
+        sums: (K, limbs, C). unit: float64 (limbs, C). centroids: (K, C - 1), float32 or float64.
+        """
+        limbs, columns = sums.shape[1:]
+        used = sums.contiguous(), which.contiguous(), unit.contiguous(), centroids.contiguous(), *into
+        places = [tensor.data_ptr() for tensor in used]
+        wide = centroids.dtype == torch.float64
+        self.run("inertia", Inertia(*places, scale, len(which), limbs=limbs, dims=columns - 1, wide=wide))
+
+    def steps(self, was: Tensor, now: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Squared steps of centroids (K, D), scaled, float64 (K,); and the hash of each that is new, int64 (K,)."""
+        count, dims = now.shape
+        shift, hashes = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.int64)
+        scratch = torch.empty(torch.get_num_threads(), dims, dtype=torch.float64)
+        used = was.contiguous(), now.contiguous()
+        places = [tensor.data_ptr() for tensor in (*used, shift, scratch, hashes)]
+        wide = now.dtype == torch.float64
+        self.run("steps", Steps(*places, scale=scale, clusters=count, dims=dims, wide=wide))
+        return shift, hashes
+
+    def merge(self, sums: Tensor, change: Tensor, touched: Tensor) -> None:
+        """Add ``change`` (K, ...) to ``sums`` and mark in ``touched``, bool (K,), the clusters that it changes."""
+        self.handle.dkm_merge(*_pointers(sums, change, touched), c_int64(len(sums)), c_int64(sums[0].numel()))
+
+    def sort(self, records: Tensor, into: Tensor, rank: Tensor) -> None:
+        """Records (N, step) in the order of their labels' ranks, int32 (K,)."""
+        step = records.shape[1]
+        if self.handle.dkm_sort(*_pointers(records, into), c_int64(len(records)), step, *_pointers(rank), len(rank)):
+            raise MemoryError("no memory to sort the rows")
+
+    def pack(self, heads: Tensor, bias: Tensor, order: Tensor, words: int) -> tuple[Tensor, Tensor]:
+        """The first words of heads, int32 (K, ...), and their constants (K,) as panels of the centroids in ``order``, -1 for padding."""
+        panels = torch.empty(len(order), words, dtype=torch.int32)
+        constants = torch.empty(len(order), dtype=torch.int32)
+        inputs = _pointers(heads, bias, order)
+        self.handle.dkm_pack(*inputs, c_int64(len(order)), words, heads.shape[1], *_pointers(panels, constants))
+        return panels, constants
+
+
+def _pointers(*tensors: Tensor) -> Iterable[c_void_p]:
+    return [c_void_p(tensor.data_ptr()) for tensor in tensors]
+
+
+@functools.cache
+def _opened() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or why there is none."""
+    files = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    if not files:
+        return None, "not built"
+    try:
+        handle = ctypes.CDLL(str(files[0]))
+    except OSError as error:
+        return None, str(error)
+    handle.dkm_variant_name.restype = ctypes.c_char_p
+    handle.dkm_size.restype = handle.dkm_tally.restype = c_int64
+    if [handle.dkm_size(index) for index in range(len(STRUCTURES))] != [ctypes.sizeof(s) for s in STRUCTURES]:
+        return None, "built from another version: build it anew"
+    return handle, ""
+
+
+def library() -> Library | None:
+    """The kernels for this processor, None where there are none. Raises InputError for a choice it cannot run."""
+    return _chosen(os.environ.get(CHOICE, "auto"))
+
+
+@functools.cache
+def _chosen(choice: str) -> Library | None:
+    handle, _ = _opened()
+    if choice == "off" or handle is None:
+        return None
+    found = [(v, handle.dkm_variant_name(v).decode()) for v in range(handle.dkm_variants())]
+    able = [(v, name) for v, name in found if handle.dkm_variant_runs(v) and choice in ("auto", name)]
+    if not able:
+        names = ", ".join(name for v, name in found if handle.dkm_variant_runs(v))
+        raise InputError(f"{CHOICE}={choice}: this processor runs {names}; or off")
+    return Library(handle, *able[0])
+
+
+def library_for(*tensors: Tensor) -> Library | None:
+    """The kernels, where all of these are on the CPU."""
+    return library() if all(tensor.device.type == "cpu" for tensor in tensors) else None
+
+
+def why_not() -> str:
+    """Why there are no compiled kernels."""
+    return "switched off" if os.environ.get(CHOICE) == "off" else _opened()[1]

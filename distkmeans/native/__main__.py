@@ -1,0 +1,32 @@
+"""``python -m distkmeans.native``: build the compiled kernels in place, for a checkout that was not installed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+FLAGS = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread"]
+"""As in pyproject.toml. Contraction would change the bits of fixed-order arithmetic."""
+
+
+def main() -> int:
+    """Compile beside the sources with $CC, cc, gcc or clang."""
+    here = Path(__file__).parent
+    asked = os.environ.get("CC")
+    compiler = shlex.split(asked) if asked else next(([c] for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+    if compiler is None:
+        print("distkmeans.native: no C compiler (cc, gcc or clang); set CC, or run without: torch does the work")
+        return 1
+    target = here / "_kernels.so"
+    result = subprocess.run([*compiler, *FLAGS, str(here / "kernels.c"), "-o", str(target), "-lm"], check=False)
+    if result.returncode == 0:
+        print(f"built {target.name}")
+    return result.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+/* The assignment of rows to centroids, for one instruction set. Included once for each, after isa.h. */
+
+/* Squared distances of FOUR pairs of a stored row and a float32 centroid, from the differences: each of them, its square
+   and the 2 LANES running sums round relatively: |computed - true| <= (dims / (2 LANES) + 40) 2**-24 true + underflow. */
+#define DISTANCES(name, type, LOAD_ROW, convert)                                                                  \
+    static inline void V(distances_##name)(const type *const *x, const float *const *c, int dims, float *out) {    \
+        V(vec) a[4], b[4];                                                                                        \
+        int d = 0;                                                                                                \
+        for (int i = 0; i < 4; i++) a[i] = b[i] = ZERO();                                                         \
+        for (; d + 2 * LANES <= dims; d += 2 * LANES)                                                             \
+            for (int i = 0; i < 4; i++) {                                                                         \
+                const V(vec) first = SUB(LOAD_ROW(x[i] + d), LOAD(c[i] + d));                                     \
+                const V(vec) second = SUB(LOAD_ROW(x[i] + d + LANES), LOAD(c[i] + d + LANES));                    \
+                a[i] = MUL_ADD(first, first, a[i]), b[i] = MUL_ADD(second, second, b[i]);                         \
+            }                                                                                                     \
+        for (; d + LANES <= dims; d += LANES)                                                                     \
+            for (int i = 0; i < 4; i++) {                                                                         \
+                const V(vec) first = SUB(LOAD_ROW(x[i] + d), LOAD(c[i] + d));                                     \
+                a[i] = MUL_ADD(first, first, a[i]);                                                               \
+            }                                                                                                     \
+        for (int i = 0; i < 4; i++) out[i] = TOTAL(ADD(a[i], b[i]));                                              \
+        for (; d < dims; d++)                                                                                     \
+            for (int i = 0; i < 4; i++) {                                                                         \
+                const float rest = convert(x[i][d]) - c[i][d];                                                    \
+                out[i] += rest * rest;                                                                            \
+            }                                                                                                     \
+    }
+DISTANCES(f32, float, LOAD, (float))
+DISTANCES(f16, uint16_t, LOAD_F16, half_to_float)
+DISTANCES(bf16, uint16_t, LOAD_BF16, bfloat_to_float)
+DISTANCES(u8, uint8_t, LOAD_U8, (float))
+DISTANCES(i8, int8_t, LOAD_I8, (float))
+#undef DISTANCES
+
+/* Of four local rows and the centroids numbered ``label``. */
+static inline void V(distances)(const Assignment *a, const int32_t *row, const int32_t *label, float *out) {
+    const Rows *rows = &a->rows;
+    const char *x[4];
+    const float *c[4];
+    for (int i = 0; i < 4; i++) {
+        x[i] = (const char *)rows->data + row[i] * rows->stride * row_bytes(rows->type);
+        c[i] = a->centroids + (size_t)label[i] * rows->dims;
+    }
+    switch (rows->type) {
+    case F16: V(distances_f16)((const uint16_t *const *)x, c, rows->dims, out); break;
+    case BF16: V(distances_bf16)((const uint16_t *const *)x, c, rows->dims, out); break;
+    case U8: V(distances_u8)((const uint8_t *const *)x, c, rows->dims, out); break;
+    case I8: V(distances_i8)((const int8_t *const *)x, c, rows->dims, out); break;
+    default: V(distances_f32)((const float *const *)x, c, rows->dims, out);
+    }
+}
+
+static inline void V(block)(int bits, const int32_t *rows, size_t step, const uint32_t *panel, int words,
+                            const int32_t *bias, const int32_t *threshold, uint32_t *mask) {
+    if (bits == 8)
+        V(block8)(rows, step, panel, words, bias, threshold, mask);
+    else
+        V(block16)(rows, step, panel, words, bias, threshold, mask);
+}
+
+/* The best integer score is a guess of the nearest centroid: it only has to be near for the pruning to work. */
+static void V(guess)(const Assignment *a, int32_t *record, int blocks) {
+    int32_t best[16 * ROWS], place[16 * ROWS];
+    for (int b = 0; b < blocks; b++) {
+        int32_t *rows = record + (size_t)b * ROWS * a->step;
+        for (int i = 0; i < 16 * ROWS; i++) best[i] = INT32_MIN, place[i] = 0;
+        for (int p = 0; p < a->all.count; p++) {
+            const uint32_t *panel = a->all.words + (size_t)p * PANEL * a->words;
+            int32_t bias[PANEL]; /* a centroid without a head is no guess */
+            for (int k = 0; k < PANEL; k++)
+                bias[k] = a->all.bias[p * PANEL + k] == ALWAYS ? -ALWAYS : a->all.bias[p * PANEL + k];
+            if (a->bits == 8)
+                V(block8_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place);
+            else
+                V(block16_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place);
+        }
+        for (int r = 0; r < ROWS; r++) {
+            int lane = 0;
+            for (int i = 1; i < 16; i++)
+                if (best[16 * r + i] > best[16 * r + lane]) lane = i;
+            const int32_t k = a->all.map[place[16 * r + lane] + lane];
+            rows[r * a->step + LABEL] = k < 0 ? 0 : k;
+        }
+    }
+}
+
+/* What is known of the labels of a block's rows, ROWS at a time. Returns whether any row must be compared with all
+   centroids: not one whose own did not move, or came no farther, as those that did not move were not nearer before. */
+static int V(own)(const Assignment *a, const int32_t *record, int rows, Found *found) {
+    int32_t id[ROWS + 4], label[ROWS + 4], which[ROWS + 4], count = 0;
+    int everyone = !a->restricted;
+    float distance[4];
+    for (int r = 0; r < rows; r++, record += a->step) {
+        const float low = as_float(record[LOW]), high = as_float(record[HIGH]);
+        found[r] = (Found){.low = low, .high = high, .distance = -1, .label = record[LABEL]};
+        if (a->moved[record[LABEL]] || high == FLT_MAX)
+            id[count] = record[ID], label[count] = record[LABEL], which[count++] = r;
+    }
+    if (!count) return everyone;
+    for (int i = count; i % 4; i++) id[i] = id[0], label[i] = label[0];
+    for (int i = 0; i < count; i += 4) {
+        V(distances)(a, id + i, label + i, distance);
+        for (int j = 0; j < 4 && i + j < count; j++) {
+            Found *f = found + which[i + j];
+            const double before = f->low, known = f->high < FLT_MAX;
+            f->distance = distance[j], from_distance(a, f);
+            everyone |= a->moved[f->label] && !(known && f->high <= before);
+        }
+    }
+    return everyone;
+}
+
+/* The least integer score of a centroid that can be nearer than one at most so far away. */
+static inline int32_t V(threshold)(const Assignment *a, const int32_t *record, double high) {
+    double t = 0.5 * a->unit * (as_float(record[SQUARE]) - high);
+    t -= as_float(record[EXCESS]) * a->reach + as_float(record[SIZE]) * a->residue;
+    t = floor(t) - 2 + record[TOTAL_];
+    return !(t >= -2147483647.0) ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)t;
+}
+
+/* The blocks' means as records of their own: a centroid can be a survivor for a row x = m + r of a block only if
+       m.q + bias + r.q >= threshold(x),   r.q <= |r| |q - m| + r.m,   |q - m|^2 <= |m|^2 + gap - 2 (m.q + bias)
+   with gap = max over k of |q_k|^2 + 2 bias_k. With rho the largest |r| and off = max(r.m - threshold), solved for the
+   score of the mean:
+       m.q + bias >= (M - (rho + sqrt(rho^2 + M + 2 off))^2) / 2,   M = |m|^2 + gap. */
+static void V(mean)(const Assignment *a, const int32_t *rows, const int32_t *threshold, int32_t *mean, int32_t *least) {
+    const int width = 2 * a->words;
+    float m[2 * MOST_WORDS_SKIPPED];
+    int16_t *whole = (int16_t *)mean;
+    for (int d = 0; d < width; d++) m[d] = 0;
+    for (int r = 0; r < ROWS; r++) {
+        const int16_t *x = (const int16_t *)(rows + r * a->step + HEADER);
+        for (int d = 0; d < width; d++) m[d] += x[d];
+    }
+    double square = 0;
+    for (int d = 0; d < width; d++) {
+        whole[d] = (int16_t)lrintf(m[d] * (1.0f / ROWS));
+        m[d] = whole[d], square += (double)m[d] * m[d];
+    }
+    double rho = 0, off = -1e300;
+    for (int r = 0; r < ROWS; r++) {
+        const int16_t *x = (const int16_t *)(rows + r * a->step + HEADER);
+        float q = 0, z = 0, size = 0;
+        for (int d = 0; d < width; d++) {
+            const float e = x[d] - m[d];
+            q += e * e, z += e * m[d], size += fabsf(e * m[d]);
+        }
+        const double far = q * (1 + 1e-4), gain = z + 1e-4 * (double)size - threshold[r];
+        rho = far > rho ? far : rho, off = gain > off ? gain : off;
+    }
+    rho = sqrt(rho) * (1 + 1e-9);
+    const double M = square * (1 + 1e-9) + a->gap;
+    double root = rho * rho + M + 2 * off;
+    root = rho + sqrt(root > 0 ? root : 0);
+    double t = (square * (1 - 1e-9) + a->gap - root * root * (1 + 1e-9)) / 2 - 2;
+    *least = t < -2147483647.0 ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)floor(t);
+}
+
+/* A centroid at distance ``d`` for a row of the tile. One that rounding cannot tell from the best is noted. */
+static inline void V(offer)(const Assignment *a, const int32_t *record, int row, int32_t k, float d, Found *found,
+                            Near *near) {
+    const double low = d * (1 - (double)a->relative) - a->absolute, high = d * (1 + (double)a->relative) + a->absolute;
+    if (low > found->high) return;
+    if (high < found->low) {
+        *found = (Found){low, high, d, k, 0};
+        return;
+    }
+    if (found->distance < 0) {
+        const int32_t id[4] = {record[ID], record[ID], record[ID], record[ID]};
+        const int32_t label[4] = {found->label, found->label, found->label, found->label};
+        float distance[4];
+        V(distances)(a, id, label, distance);
+        found->distance = distance[0], from_distance(a, found);
+        V(offer)(a, record, row, k, d, found, near);
+        return;
+    }
+    found->near++;
+    note(near, row, found->label, found->distance), note(near, row, k, d);
+    if (d < found->distance) found->distance = d, found->label = k, from_distance(a, found);
+}
+
+static void V(resolve)(const Assignment *a, const int32_t *record, Queue *queue, Found *found, Near *near) {
+    for (int i = queue->count; i % 4; i++) queue->row[i] = queue->row[0], queue->label[i] = queue->label[0];
+    for (int i = 0; i < queue->count; i += 4) {
+        int32_t id[4];
+        float distance[4];
+        for (int j = 0; j < 4; j++) id[j] = record[queue->row[i + j] * (size_t)a->step + ID];
+        V(distances)(a, id, queue->label + i, distance);
+        for (int j = 0; j < 4 && i + j < queue->count; j++) {
+            const int r = queue->row[i + j];
+            V(offer)(a, record + r * (size_t)a->step, r, queue->label[i + j], distance[j], found + r, near);
+        }
+    }
+    queue->count = 0;
+}
+
+/* The survivors of a block in full. */
+static void V(survivors)(const Assignment *a, const Panels *set, const int32_t *record, uint32_t (*mask)[ROWS], int block,
+                         const int16_t *kept, int count, int first, Found *found, Near *near, Queue *queue,
+                         int64_t *pairs) {
+    for (int r = 0; r < ROWS; r++) {
+        const int row = block * ROWS + r;
+        const int32_t label = record[row * (size_t)a->step + LABEL];
+        for (int w = 0; w < count; w++) {
+            uint32_t m = mask[w][r];
+            if (!m) continue;
+            if (queue->count > QUEUE - 36) *pairs += queue->count, V(resolve)(a, record, queue, found, near);
+            const int32_t *map = set->map + (first + kept[w]) * PANEL;
+            for (; m; m &= m - 1) {
+                const int32_t k = map[__builtin_ctz(m)];
+                queue->row[queue->count] = row, queue->label[queue->count] = k;
+                queue->count += k >= 0 && k != label;
+            }
+        }
+    }
+    *pairs += queue->count;
+    V(resolve)(a, record, queue, found, near);
+}
+
+static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
+    uint32_t mask[BLOCKS][GROUP][ROWS];
+    int32_t threshold[TILE], means[ROWS * MOST_WORDS_SKIPPED], least[ROWS];
+    Found found[TILE];
+    Near near;
+    Queue queue;
+    int16_t kept[BLOCKS][GROUP];
+    int nkept[BLOCKS];
+    uint8_t everyone[BLOCKS];
+    int32_t *record = a->records + (size_t)tile * TILE * a->step;
+    const int64_t left = a->count - tile * TILE;
+    const int blocks = (int)(left < TILE ? left : TILE) / ROWS;
+
+    near.count = queue.count = 0;
+    if (a->first) V(guess)(a, record, blocks);
+    for (int b = 0; b < blocks; b++) {
+        int rows = 0;
+        while (rows < ROWS && record[(size_t)(b * ROWS + rows) * a->step + ID] >= 0) rows++;
+        if (b + 1 < blocks) prefetch_rows(a, record + (size_t)(b + 1) * ROWS * a->step);
+        everyone[b] = (uint8_t)V(own)(a, record + (size_t)b * ROWS * a->step, rows, found + b * ROWS);
+        for (int r = b * ROWS; r < (b + 1) * ROWS; r++)
+            threshold[r] = r < b * ROWS + rows ? V(threshold)(a, record + (size_t)r * a->step, found[r].high) : INT32_MAX;
+        counts->full += everyone[b];
+        if (a->skip) V(mean)(a, record + (size_t)b * ROWS * a->step, threshold + b * ROWS, means + b * a->words, least + b);
+    }
+    for (int b = blocks; a->skip && b < ROWS; b++) {
+        memset(means + b * a->words, 0, 4 * a->words);
+        least[b] = INT32_MAX;
+    }
+    for (int full = 1; full >= 0; full--) {
+        const Panels *set = full ? &a->all : &a->some;
+        int any = 0;
+        for (int b = 0; b < blocks; b++) any |= everyone[b] == full;
+        for (int first = 0; any && first < set->count; first += GROUP) {
+            const int last = set->count - first < GROUP ? set->count - first : GROUP;
+            for (int b = 0; b < blocks; b++) nkept[b] = 0;
+            for (int p = 0; p < last; p++) {
+                const uint32_t *panel = set->words + (size_t)(first + p) * PANEL * a->words;
+                const int32_t *bias = set->bias + (first + p) * PANEL;
+                uint32_t close[ROWS];
+                if (a->skip) V(block)(a->bits, means, a->words, panel, a->words, bias, least, close);
+                for (int b = 0; b < blocks; b++) {
+                    if (everyone[b] != full || (a->skip && !close[b])) continue;
+                    kept[b][nkept[b]] = (int16_t)p;
+                    V(block)(a->bits, record + (size_t)b * ROWS * a->step + HEADER, a->step, panel, a->words, bias,
+                             threshold + b * ROWS, mask[b][nkept[b]++]);
+                }
+            }
+            for (int b = 0; b < blocks; b++) {
+                counts->blocks += nkept[b];
+                if (!nkept[b]) continue;
+                V(survivors)(a, set, record, mask[b], b, kept[b], nkept[b], first, found, &near, &queue, &counts->pairs);
+                if (first + GROUP < set->count)
+                    for (int r = b * ROWS; r < (b + 1) * ROWS && threshold[r] < INT32_MAX; r++)
+                        threshold[r] = V(threshold)(a, record + (size_t)r * a->step, found[r].high);
+            }
+        }
+    }
+    for (int r = 0; r < blocks * ROWS; r++) {
+        int32_t *row = record + (size_t)r * a->step;
+        if (row[ID] < 0) continue;
+        counts->changed += row[LABEL] != found[r].label;
+        row[LABEL] = found[r].label;
+        row[LOW] = as_int(toward(found[r].low, -1)), row[HIGH] = as_int(toward(found[r].high, 1));
+        a->labels[row[ID]] = found[r].label;
+        if (found[r].near) {
+            row[HIGH] = as_int(FLT_MAX);
+            tell(a, &near, r, (int32_t)(tile * TILE + r), found + r);
+        }
+    }
+}
+
+static void V(assign_part)(void *argument, int part, int parts) {
+    Assignment *a = argument;
+    Counts counts = {0};
+    (void)part, (void)parts;
+    for (;;) {
+        const int64_t tile = __atomic_fetch_add(&a->next, 1, __ATOMIC_RELAXED);
+        if (tile * TILE >= a->count) break;
+        V(tile)(a, tile, &counts);
+    }
+    __atomic_fetch_add(&a->counts.pairs, counts.pairs, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->counts.blocks, counts.blocks, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->counts.full, counts.full, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->counts.changed, counts.changed, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,202 @@
+/* distkmeans, compiled: the assignment by integer heads and for narrow rows, exact sums, means and inertia.
+
+   One source for all processors: what depends on the instruction set is included once for each and chosen at run time.
+   Plain functions for ctypes; no Python, no OpenMP. What is published is proved elsewhere: see kernels/head.py for the
+   bounds, exact/fixed_point.py for the sums. Nothing here may be compiled with -ffast-math. */
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define ISA_NAME(name, suffix) name##_##suffix
+
+#define V(name) ISA_NAME(name, avx512)
+#define ISA_AVX512
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma,avx2,bmi,bmi2,lzcnt,popcnt")
+#include "isa.h"
+#include "kernel.h"
+#include "narrow.h"
+#include "sums.h"
+#include "undefine.h"
+#pragma GCC pop_options
+#undef ISA_AVX512
+#undef V
+
+#define V(name) ISA_NAME(name, avx2)
+#define ISA_AVX2
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
+#include "isa.h"
+#include "kernel.h"
+#include "narrow.h"
+#include "sums.h"
+#include "undefine.h"
+#pragma GCC pop_options
+#undef ISA_AVX2
+#undef V
+#endif
+
+#define V(name) name##_generic
+#include "isa.h"
+#include "kernel.h"
+#include "narrow.h"
+#include "sums.h"
+
+/* Threads for the length of one call; the caller is one of them. */
+typedef struct {
+    Part *run;
+    void *argument;
+    int part, parts;
+} Job;
+
+static void *work(void *argument) {
+    const Job *job = argument;
+    job->run(job->argument, job->part, job->parts);
+    return 0;
+}
+
+void distkmeans_parallel(Part *run, void *argument, int threads) {
+    enum { MOST = 256 };
+    pthread_t thread[MOST];
+    Job job[MOST];
+    char started[MOST] = {0};
+    if (threads > MOST) threads = MOST;
+    for (int t = 1; t < threads; t++) {
+        job[t] = (Job){run, argument, t, threads};
+        started[t] = pthread_create(thread + t, 0, work, job + t) == 0;
+    }
+    run(argument, 0, threads > 1 ? threads : 1);
+    for (int t = 1; t < threads; t++) {
+        if (started[t])
+            pthread_join(thread[t], 0);
+        else
+            run(argument, t, threads); /* a system out of threads is slow, not wrong */
+    }
+}
+
+/* Instruction sets, best first; a number for each, so that a caller can ask for one. */
+typedef struct {
+    const char *name;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps;
+} Variant;
+#define VARIANT(isa)                                                                                           \
+    {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
+     steps_part_##isa}
+static const Variant variants[] = {
+#if defined(__x86_64__)
+    VARIANT(avx512), VARIANT(avx2),
+#endif
+    VARIANT(generic),
+};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+/* Whether the processor can run a variant. */
+static int can_run(const char *name) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (!strcmp(name, "avx512"))
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni");
+    if (!strcmp(name, "avx2")) return avx2;
+#endif
+    return !strcmp(name, "generic");
+}
+
+int dkm_variants(void) { return VARIANTS; }
+const char *dkm_variant_name(int variant) { return variants[variant].name; }
+int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
+int64_t dkm_size(int which) {
+    const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
+                             sizeof(Steps)};
+    return sizes[which];
+}
+
+void dkm_assign(Assignment *a, int variant, int threads) { distkmeans_parallel(variants[variant].assign, a, threads); }
+void dkm_narrow(Narrow *n, int variant, int threads) { distkmeans_parallel(variants[variant].narrow, n, threads); }
+void dkm_means(Means *m, int variant, int threads) { distkmeans_parallel(variants[variant].means, m, threads); }
+void dkm_inertia(Inertia *n, int variant, int threads) { distkmeans_parallel(variants[variant].inertia, n, threads); }
+void dkm_steps(Steps *s, int variant, int threads) { distkmeans_parallel(variants[variant].steps, s, threads); }
+
+/* Rows whose label differs leave their old cluster (none where ``before`` is null) and enter the new one. Returns how
+   many moved, -1 for want of memory. */
+int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t count, int variant, int threads) {
+    enum { RUN = 2048 };
+    const int64_t k = t->clusters;
+    int64_t moved = 0, *from = calloc((size_t)(4 * k + 2), sizeof(int64_t)), *to = from + 2 * k + 1;
+    if (!from) return -1;
+    for (int64_t i = 0; i < count; i++)
+        if (!before || before[i] != after[i]) {
+            moved++, from[2 * after[i]]++;
+            if (before) from[2 * before[i] + 1]++;
+        }
+    int64_t entries = 0, runs = 0;
+    for (int64_t i = 0; i < 2 * k; i++) to[i] = entries, entries += from[i], runs += (from[i] + RUN - 1) / RUN;
+    t->entries = malloc((size_t)(entries + 4 * runs + 1) * sizeof(int64_t));
+    t->scratch = malloc((size_t)threads * (t->limbs + 1) * (t->rows.dims + 1) * sizeof(double));
+    if (!t->entries || !t->scratch) moved = -1;
+    if (moved > 0) {
+        t->run = t->entries + entries, t->runs = t->next = 0;
+        for (int64_t i = 0; i < 2 * k; i++)
+            for (int64_t at = 0; at < from[i]; at += RUN) {
+                int64_t *r = t->run + 4 * t->runs++;
+                r[0] = to[i] + at, r[1] = from[i] - at < RUN ? from[i] - at : RUN, r[2] = i / 2, r[3] = i % 2 ? -1 : 1;
+            }
+        for (int64_t i = 0; i < count; i++)
+            if (!before || before[i] != after[i]) {
+                t->entries[to[2 * after[i]]++] = i;
+                if (before) t->entries[to[2 * before[i] + 1]++] = i;
+            }
+        distkmeans_parallel(variants[variant].tally, t, threads);
+    }
+    free(t->entries), free(t->scratch), free(from);
+    return moved;
+}
+
+/* Adds ``change`` to ``sums`` (clusters, width) and marks the clusters that it touches. */
+void dkm_merge(int64_t *sums, const int64_t *change, uint8_t *touched, int64_t clusters, int64_t width) {
+    for (int64_t k = 0; k < clusters; k++) {
+        int64_t any = 0;
+        for (int64_t d = 0; d < width; d++) {
+            const int64_t delta = change[k * width + d];
+            any |= delta, sums[k * width + d] += delta;
+        }
+        touched[k] |= any != 0;
+    }
+}
+
+/* Records in the order of their labels' ranks; within a label as they were. Returns -1 for want of memory. */
+int dkm_sort(const int32_t *from, int32_t *to, int64_t count, int32_t step, const int32_t *rank, int32_t clusters) {
+    int64_t *at = calloc((size_t)clusters + 2, sizeof(int64_t));
+    if (!at) return -1;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t *r = from + i * step;
+        at[1 + (r[ID] < 0 ? clusters : rank[r[LABEL]])]++;
+    }
+    for (int32_t k = 0; k < clusters; k++) at[k + 1] += at[k];
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t *r = from + i * step;
+        memcpy(to + step * at[r[ID] < 0 ? clusters : rank[r[LABEL]]]++, r, sizeof(int32_t) * (size_t)step);
+    }
+    free(at);
+    return 0;
+}
+
+/* The first words of heads (K, step) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */
+void dkm_pack(const uint32_t *heads, const int32_t *bias, const int32_t *map, int64_t count, int32_t words,
+              int32_t step, uint32_t *panel, int32_t *panel_bias) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t *to = panel + i / PANEL * PANEL * words + i % PANEL;
+        for (int w = 0; w < words; w++) to[w * PANEL] = map[i] < 0 ? 0 : heads[(int64_t)map[i] * step + w];
+        panel_bias[i] = map[i] < 0 ? -(1 << 30) : bias[map[i]];
+    }
+}

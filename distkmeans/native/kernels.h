@@ -1,0 +1,178 @@
+/* What the compiled kernels share with each other, and with native/__init__.py, which mirrors the structures. */
+#ifndef DISTKMEANS_KERNELS_H
+#define DISTKMEANS_KERNELS_H
+
+enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
+enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 8192, NEAR = 1024, QUEUE = 512, EVERY = -1, ALWAYS = 1 << 30 };
+enum { F32, F64, F16, BF16, U8, I8 };
+/* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. LABEL: its nearest
+   centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
+   centroid, HIGH is FLT_MAX where unknown. EXCESS, SIZE: float, (|e| - E)+ and |q|. TOTAL: what unsigned bytes in place
+   of the centroids' signed ones add to every product. See kernels/head.py. */
+enum { ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL_, HEADER };
+
+typedef struct {
+    const void *data;
+    int64_t stride;
+    int32_t type, dims;
+} Rows;
+
+typedef struct { /* centroids' heads in panels of PANEL; map: their numbers, -1 for padding */
+    const uint32_t *words;
+    const int32_t *bias, *map;
+    int64_t count;
+} Panels;
+
+typedef struct {
+    int64_t pairs, blocks, full, changed;
+} Counts;
+
+typedef struct {
+    Rows rows;
+    int32_t *records;
+    int64_t count; /* of records, a multiple of ROWS */
+    int32_t step, words, bits, first, restricted, skip;
+    Panels all, some;
+    const float *centroids;
+    const uint8_t *moved;
+    double unit, reach, residue, gap; /* unit: s^2 */
+    float relative, absolute;
+    int32_t *labels, *open; /* open: pairs of a record's place and a centroid, among which its nearest is */
+    int64_t room, opened, next;
+    Counts counts;
+} Assignment;
+
+/* The best so far of a row: bounds on its squared distance, and that as computed in full, -1 where not. near: how many
+   centroids rounding could not tell from it. */
+typedef struct {
+    double low, high;
+    float distance;
+    int32_t label, near;
+} Found;
+
+/* Survivors of a block, to be compared in full: a row of the tile and a centroid each. */
+typedef struct {
+    int32_t count, row[QUEUE], label[QUEUE];
+} Queue;
+
+/* Pairs of a tile that were too near to call when they were met. */
+typedef struct {
+    int32_t count, row[NEAR], label[NEAR];
+    float distance[NEAR];
+} Near;
+
+typedef struct {
+    Rows rows;
+    int64_t count;
+    const float *centroids, *bias, *shift; /* centroids (K, dims) seen from the shift; NULL for none */
+    int32_t clusters;
+    float slope, floor;
+    int32_t *labels, *open;
+    int64_t opened, next;
+} Narrow;
+
+typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts int64 (clusters,) */
+    Rows rows;
+    const float *weights;
+    const double *down, *up; /* (limbs, dims + 1): powers of two that cut a value into limbs */
+    int64_t *sums, *counts;
+    int32_t limbs, clusters;
+    int64_t *entries, *run; /* row numbers by cluster; runs of them: first, count, cluster, sign */
+    double *scratch;
+    int64_t runs, next;
+} Tally;
+
+typedef struct { /* float32 means (count, dims); open: those not proved */
+    const int64_t *sums;
+    const double *up;
+    float *means;
+    uint8_t *open;
+    double *scratch;
+    int64_t count, opened; /* clusters; means not proved */
+    int32_t limbs, dims;
+} Means;
+
+typedef struct { /* of the clusters ``which``: double-double (K,) and the sum of the |terms| */
+    const int64_t *sums, *which;
+    const double *unit;
+    const void *centroids;
+    double *high, *low, *size;
+    double scale;
+    int64_t count;
+    int32_t limbs, dims, wide;
+} Inertia;
+
+/* As float, and a little more in the direction of the sign: beyond all roundings on the way. */
+static inline float toward(double value, int sign) {
+    return (float)(value + sign * (fabs(value) * 0x1p-22 + 1e-30));
+}
+/* Bounds on a distance as computed. */
+static inline void from_distance(const Assignment *t, Found *found) {
+    const double d = found->distance;
+    found->low = d * (1 - (double)t->relative) - t->absolute;
+    found->high = d * (1 + (double)t->relative) + t->absolute;
+}
+/* Whether rounding cannot change that a < b. */
+static inline int apart(const Assignment *t, float a, float b) {
+    return a * (1 + t->relative) + t->absolute < b * (1 - t->relative);
+}
+static inline void note(Near *near, int row, int32_t label, float distance) {
+    if (near->count < NEAR) near->row[near->count] = row, near->label[near->count] = label;
+    if (near->count < NEAR) near->distance[near->count] = distance;
+    near->count++;
+}
+/* The pairs of an open row that still are too near to its best: EVERY where they are not all known. */
+static void tell(Assignment *t, const Near *near, int row, int32_t place, const Found *found) {
+    int32_t label[NEAR], many = 0;
+    for (int i = 0; i < near->count && i < NEAR; i++)
+        if (near->row[i] == row && !apart(t, found->distance, near->distance[i])) {
+            int seen = 0;
+            for (int j = 0; j < many; j++) seen |= label[j] == near->label[i];
+            if (!seen) label[many++] = near->label[i];
+        }
+    if (near->count > NEAR) label[0] = EVERY, many = 1;
+    const int64_t at = __atomic_fetch_add(&t->opened, many, __ATOMIC_RELAXED);
+    for (int i = 0; i < many && at + i < t->room; i++) t->open[2 * (at + i)] = place, t->open[2 * (at + i) + 1] = label[i];
+}
+
+typedef struct { /* of centroids (clusters, dims) before and after: squared steps and hashes (clusters,) */
+    const void *was, *now;
+    double *shift, *scratch;
+    int64_t *hash;
+    double scale;
+    int64_t clusters;
+    int32_t dims, wide;
+} Steps;
+
+typedef void Part(void *argument, int part, int parts);
+void distkmeans_parallel(Part *run, void *argument, int threads);
+
+static inline float as_float(int32_t word) {
+    float value;
+    memcpy(&value, &word, 4);
+    return value;
+}
+static inline int32_t as_int(float value) {
+    int32_t word;
+    memcpy(&word, &value, 4);
+    return word;
+}
+static inline float bfloat_to_float(uint16_t half) { return as_float((int32_t)((uint32_t)half << 16)); }
+static inline float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
+    if (rest >= 0x7c00) return as_float((int32_t)(sign | 0x7f800000 | (rest & 0x3ff) << 13));
+    if (rest >= 0x400) return as_float((int32_t)(sign | (rest + 0x1c000) << 13));
+    const float value = (float)rest * 5.9604644775390625e-8f; /* subnormal: units of 2**-24 */
+    return sign ? -value : value;
+}
+static inline int row_bytes(int type) { return type == F64 ? 8 : type == F32 ? 4 : type <= BF16 ? 2 : 1; }
+static inline void prefetch_row(const Rows *rows, int64_t row) {
+    const char *p = (const char *)rows->data + row * rows->stride * row_bytes(rows->type);
+    const int bytes = rows->dims * row_bytes(rows->type);
+    for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+}
+static inline void prefetch_rows(const Assignment *t, const int32_t *record) {
+    for (int r = 0; r < ROWS; r++, record += t->step)
+        if (record[ID] >= 0 && (t->moved[record[LABEL]] || as_float(record[HIGH]) == FLT_MAX)) prefetch_row(&t->rows, record[ID]);
+}
+#endif

@@ -1,0 +1,175 @@
+/* Exact statistics: rows into fixed-point sums, sums into means and inertia. See exact/fixed_point.py and stats.py.
+
+   Compiled for several instruction sets from the same lines; every operation is IEEE float64 without contraction. */
+
+/* Rows of one cluster, added limb by limb in float64, which is exact for RUN rows, then to the shared integers. */
+static void V(add_run)(const Tally *t, const int64_t *rows, int64_t count, int32_t cluster, int sign, double *scratch) {
+    const int dims = t->rows.dims, width = dims + 1;
+    double *rest = scratch, *total = scratch + width;
+    memset(total, 0, sizeof(double) * (size_t)(width * t->limbs));
+    int64_t counted = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t at = rows[i] * t->rows.stride;
+        const double weight = t->weights ? t->weights[rows[i]] : 1;
+        if (i + 4 < count) prefetch_row(&t->rows, rows[i + 4]);
+        counted += weight > 0;
+        switch (t->rows.type) {
+        case F64: for (int d = 0; d < dims; d++) rest[d] = ((const double *)t->rows.data)[at + d]; break;
+        case F16: for (int d = 0; d < dims; d++) rest[d] = half_to_float(((const uint16_t *)t->rows.data)[at + d]); break;
+        case BF16: for (int d = 0; d < dims; d++) rest[d] = bfloat_to_float(((const uint16_t *)t->rows.data)[at + d]); break;
+        case U8: for (int d = 0; d < dims; d++) rest[d] = ((const uint8_t *)t->rows.data)[at + d]; break;
+        case I8: for (int d = 0; d < dims; d++) rest[d] = ((const int8_t *)t->rows.data)[at + d]; break;
+        default: for (int d = 0; d < dims; d++) rest[d] = ((const float *)t->rows.data)[at + d];
+        }
+        if (t->weights)
+            for (int d = 0; d < dims; d++) rest[d] *= weight;
+        rest[dims] = weight;
+        for (int l = 0; l < t->limbs; l++) {
+            const double *down = t->down + l * width, *up = t->up + l * width;
+            double *into = total + l * width;
+            for (int d = 0; d < width; d++) {
+                const double piece = trunc(rest[d] * down[d]);
+                into[d] += piece, rest[d] -= piece * up[d];
+            }
+        }
+    }
+    int64_t *sums = t->sums + (size_t)cluster * t->limbs * width;
+    for (int d = 0; d < t->limbs * width; d++)
+        if (total[d] != 0) __atomic_fetch_add(sums + d, sign * (int64_t)total[d], __ATOMIC_RELAXED);
+    __atomic_fetch_add(t->counts + cluster, sign * counted, __ATOMIC_RELAXED);
+}
+
+static void V(tally_part)(void *argument, int part, int parts) {
+    Tally *t = argument;
+    double *scratch = t->scratch + (size_t)part * (t->limbs + 1) * (t->rows.dims + 1);
+    (void)parts;
+    for (;;) {
+        const int64_t run = __atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED);
+        if (run >= t->runs) break;
+        const int64_t *r = t->run + 4 * run;
+        V(add_run)(t, t->entries + r[0], r[1], (int32_t)r[2], (int)r[3], scratch);
+    }
+}
+
+/* Means of clusters whose sums changed: float32, with a proof that the rounding is right, or a mark. */
+static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *size) {
+    const int width = m->dims + 1;
+    const int64_t *sums = m->sums + (size_t)k * m->limbs * width;
+    int64_t open = 0;
+    for (int d = 0; d < width; d++) total[d] = size[d] = 0;
+    for (int l = 0; l < m->limbs; l++)
+        for (int d = 0; d < width; d++) {
+            const double term = (double)sums[l * width + d] * m->up[l * width + d];
+            total[d] += term, size[d] += fabs(term);
+        }
+    const double weight = total[m->dims], bound = (2 * m->limbs + 8) * 0x1p-53;
+    float *mean = m->means + (size_t)k * m->dims;
+    uint8_t *mark = m->open + (size_t)k * m->dims;
+    for (int d = 0; d < m->dims; d++) {
+        const double quotient = total[d] / weight, error = size[d] / weight * bound;
+        const float low = (float)(quotient - error), high = (float)(quotient + error);
+        mean[d] = (float)quotient + 0.0f;
+        mark[d] = (low != high || !(fabs(quotient) < INFINITY)) && weight > 0;
+        open += mark[d];
+    }
+    return open;
+}
+
+static void V(means_part)(void *argument, int part, int parts) {
+    Means *m = argument;
+    double *scratch = m->scratch + (size_t)part * 2 * (m->dims + 1);
+    int64_t open = 0;
+    for (int64_t i = m->count * part / parts; i < m->count * (part + 1) / parts; i++)
+        open += V(means_of)(m, i, scratch, scratch + m->dims + 1);
+    __atomic_fetch_add(&m->opened, open, __ATOMIC_RELAXED);
+}
+
+/* sum over columns of c (W c - 2 S) in double-double, LANES8 columns side by side; magnitude: sum of |terms|. The
+   products and sums of a double-double err by 2**-102 of their terms; a lane adds dims / 8 of them one after another. */
+static void V(inertia_of)(const Inertia *n, int64_t k) {
+    enum { SIDE = 8 };
+    const int width = n->dims + 1;
+    const int64_t *sums = n->sums + (size_t)k * n->limbs * width;
+    const float *c32 = n->wide ? 0 : (const float *)n->centroids + (size_t)k * n->dims;
+    const double *c64 = n->wide ? (const double *)n->centroids + (size_t)k * n->dims : 0;
+    double w_high = 0, w_low = 0, w_size = 0;
+    for (int l = 0; l < n->limbs; l++) {
+        const int64_t limb = sums[l * width + n->dims];
+        const double whole = (double)limb, unit = n->unit[l * width + n->dims];
+        double h = whole * unit, e = (double)(limb - (int64_t)whole) * unit, s, bb;
+        w_size += fabs(h);
+        s = w_high + h, bb = s - w_high;
+        e += w_low + ((w_high - (s - bb)) + (h - bb));
+        w_high = s + e, w_low = e - (w_high - s);
+    }
+    double high[SIDE] = {0}, low[SIDE] = {0}, size[SIDE] = {0};
+    for (int from = 0; from < n->dims; from += SIDE) {
+        const int many = n->dims - from < SIDE ? n->dims - from : SIDE;
+        double c[SIDE] = {0}, s_high[SIDE] = {0}, s_low[SIDE] = {0}, s_size[SIDE] = {0};
+        for (int j = 0; j < many; j++) c[j] = (c32 ? c32[from + j] : c64[from + j]) * n->scale;
+        for (int l = 0; l < n->limbs; l++) {
+            double limb_high[SIDE] = {0}, limb_low[SIDE] = {0};
+            for (int j = 0; j < many; j++) {
+                const int64_t limb = sums[l * width + from + j];
+                const double whole = (double)limb, unit = n->unit[l * width + from + j];
+                limb_high[j] = -2 * (whole * unit), limb_low[j] = -2 * ((double)(limb - (int64_t)whole) * unit);
+            }
+            for (int j = 0; j < SIDE; j++) {
+                const double h = limb_high[j], s = s_high[j] + h, bb = s - s_high[j];
+                const double e = limb_low[j] + (s_low[j] + ((s_high[j] - (s - bb)) + (h - bb)));
+                s_size[j] += fabs(h), s_high[j] = s + e, s_low[j] = e - (s_high[j] - s);
+            }
+        }
+        for (int j = 0; j < SIDE; j++) {
+            double p = w_high * c[j], e = __builtin_fma(w_high, c[j], -p) + w_low * c[j], s, bb;
+            s = p + s_high[j], bb = s - p; /* W c - 2 S */
+            e += s_low[j] + ((p - (s - bb)) + (s_high[j] - bb));
+            const double a = s + e, b = e - (a - s);
+            p = a * c[j], e = __builtin_fma(a, c[j], -p) + b * c[j]; /* times c */
+            s = high[j] + p, bb = s - high[j];
+            e += low[j] + ((high[j] - (s - bb)) + (p - bb));
+            high[j] = s + e, low[j] = e - (high[j] - s);
+            size[j] += fabs(c[j]) * (fabs(c[j]) * w_size + s_size[j]);
+        }
+    }
+    double sum_high = 0, sum_low = 0, sum_size = 0;
+    for (int j = 0; j < SIDE; j++) {
+        const double s = sum_high + high[j], bb = s - sum_high;
+        const double e = sum_low + low[j] + ((sum_high - (s - bb)) + (high[j] - bb));
+        sum_high = s + e, sum_low = e - (sum_high - s), sum_size += size[j];
+    }
+    n->high[k] = sum_high, n->low[k] = sum_low, n->size[k] = sum_size;
+}
+
+static void V(inertia_part)(void *argument, int part, int parts) {
+    const Inertia *n = argument;
+    for (int64_t i = n->count * part / parts; i < n->count * (part + 1) / parts; i++) V(inertia_of)(n, n->which[i]);
+}
+
+/* How far centroids moved, squared, summed over columns in the fixed order of exact/floats.sum_columns; and the hash of
+   each that kernels/dense.row_hash gives. */
+static void V(steps_part)(void *argument, int part, int parts) {
+    const Steps *s = argument;
+    double *square = s->scratch + (size_t)part * s->dims;
+    for (int64_t k = s->clusters * part / parts; k < s->clusters * (part + 1) / parts; k++) {
+        int64_t hash = 0;
+        for (int d = 0; d < s->dims; d++) {
+            const size_t at = (size_t)k * s->dims + d;
+            const double now = s->wide ? ((const double *)s->now)[at] : ((const float *)s->now)[at];
+            const double was = s->wide ? ((const double *)s->was)[at] : ((const float *)s->was)[at];
+            const double step = now * s->scale - was * s->scale, plus = now + 0.0;
+            int64_t bits;
+            memcpy(&bits, &plus, 8);
+            uint64_t mixed = (uint64_t)(bits ^ (bits >> 29)) * ((uint64_t)(d + 1) * 0x2545F4914F6CDD1D | 1);
+            hash = (int64_t)((uint64_t)hash + (mixed ^ (uint64_t)((int64_t)mixed >> 32)));
+            square[d] = step * step;
+        }
+        s->hash[k] = hash;
+        for (int count = s->dims; count > 1; count = count / 2 + count % 2) {
+            const int half = count / 2;
+            for (int d = 0; d < half; d++) square[d] += square[half + d];
+            if (count % 2) square[half] = square[2 * half];
+        }
+        s->shift[k] = s->dims ? square[0] : 0;
+    }
+}

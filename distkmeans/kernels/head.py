@@ -46,6 +46,8 @@ NEVER_FITS = 1e30
 """Residue or reach of what has no head, finite so that no product of it is NaN."""
 OUTLIERS = 2e-3
 """Share of the rows that a scale may leave out: they are compared in full."""
+MOST, MOST_REFINED = 1024, 4
+"""Columns up to which all axes are found; axes that are refined at most."""
 FINE = 128
 """B, the steps between two integers on a refined axis."""
 UP = 1 + 2.0**-16
@@ -86,13 +88,34 @@ class Axes:
     defect: float = 0.0
 
     @staticmethod
-    def principal(sample: Tensor) -> Axes:
-        """All D axes by falling variance, float64, from a sample (n, D) of the rows."""
+    def principal(sample: Tensor) -> tuple[Axes, Tensor]:
+        """Axes by falling variance, float64, from a sample (n, D) of the rows; the share of it that the first i hold.
+
+        All D axes, or the first MOST by a randomised decomposition (Halko, Martinsson and Tropp 2011).
+        """
         values = sample.to(torch.float32)
         centre = values.mean(0)
         centred = values - centre
-        _, vectors = torch.linalg.eigh(centred.t() @ centred)
-        return Axes(centre.to(torch.float64), vectors.flip(1).t().to(torch.float64))
+        total = float(centred.square().sum()) or 1.0
+        if centred.shape[1] <= MOST:
+            variances, vectors = torch.linalg.eigh(centred.t() @ centred)
+            variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
+        else:
+            _, singular, vectors = torch.svd_lowrank(centred, q=MOST // 2, niter=1)
+            variances = singular.square()
+        axes = Axes(centre.to(torch.float64), vectors.t().to(torch.float64))
+        return axes, variances.cumsum(0) / total
+
+    def refined(self, sample: Tensor) -> int:
+        """How many of the first axes to refine, so that the rest of most rows is a tenth of them."""
+        assert self.axes is not None
+        turned = (sample.to(torch.float64) - self.centre) @ self.axes[: MOST_REFINED + 1].t()
+        square = (sample.to(torch.float64) - self.centre).square().sum(1)
+        for count in range(MOST_REFINED + 1):
+            rest = square - turned[:, :count].square().sum(1)
+            if float((100 * rest - square).median()) <= 0:
+                return count
+        return 0
 
     def for_form(self, form: Form) -> Axes:
         """Those that a form needs, with their distance from orthonormality: a head of all needs no rotation.

@@ -84,6 +84,11 @@ class Pruned:
         self.seen = centroids.clone()
         return undecided
 
+    def forget(self) -> None:
+        """Take all centroids for moved in the next pass, so that a pass can be timed twice."""
+        self.seen = torch.full_like(self.seen, torch.nan) if self.seen is not None else None
+        self.may_skip = False
+
     def _task(self, centroids: Tensor, moved: Tensor, target: Target) -> native.Assignment:
         first = self.seen is None
         restricted = not first and int(moved.sum()) < RESTRICT_BELOW * len(moved)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FLAGS = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", "-pthread"]
+FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 """As in pyproject.toml. Contraction would change the bits of fixed-order arithmetic."""
 
 

@@ -2,35 +2,58 @@
 
    Compiled for several instruction sets from the same lines; every operation is IEEE float64 without contraction. */
 
-/* Rows of one cluster, added limb by limb in float64, which is exact for RUN rows, then to the shared integers. */
+/* One row's values, weighted, cut into limbs and added to them: total (limbs, width) += sign-less pieces. */
+#define ADD_ROW(name, type, convert)                                                                              \
+    static inline void V(add_##name)(const Tally *t, const type *x, double weight, double *rest, double *total) {  \
+        const int dims = t->rows.dims, width = dims + 1;                                                          \
+        if (t->limbs == 2) { /* the common case in one pass over the columns */                                   \
+            const double *down = t->down, *up = t->up;                                                            \
+            double *high = total, *low = total + width;                                                           \
+            for (int d = 0; d < dims; d++) {                                                                      \
+                const double value = (double)convert(x[d]) * weight, piece = trunc(value * down[d]);              \
+                high[d] += piece, low[d] += trunc((value - piece * up[d]) * down[width + d]);                     \
+            }                                                                                                     \
+            const double piece = trunc(weight * down[dims]);                                                      \
+            high[dims] += piece, low[dims] += trunc((weight - piece * up[dims]) * down[width + dims]);            \
+            return;                                                                                               \
+        }                                                                                                         \
+        for (int d = 0; d < dims; d++) rest[d] = (double)convert(x[d]) * weight;                                  \
+        rest[dims] = weight;                                                                                      \
+        for (int l = 0; l < t->limbs; l++) {                                                                      \
+            const double *down = t->down + l * width, *up = t->up + l * width;                                    \
+            double *into = total + l * width;                                                                     \
+            for (int d = 0; d < width; d++) {                                                                     \
+                const double piece = trunc(rest[d] * down[d]);                                                    \
+                into[d] += piece, rest[d] -= piece * up[d];                                                       \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+ADD_ROW(f32, float, )
+ADD_ROW(f64, double, )
+ADD_ROW(f16, uint16_t, half_to_float)
+ADD_ROW(bf16, uint16_t, bfloat_to_float)
+ADD_ROW(u8, uint8_t, )
+ADD_ROW(i8, int8_t, )
+#undef ADD_ROW
+
+/* Rows of one cluster, added in float64, which is exact for RUN rows, then to the shared integers. */
 static void V(add_run)(const Tally *t, const int64_t *rows, int64_t count, int32_t cluster, int sign, double *scratch) {
-    const int dims = t->rows.dims, width = dims + 1;
+    const int width = t->rows.dims + 1, bytes = row_bytes(t->rows.type);
     double *rest = scratch, *total = scratch + width;
     memset(total, 0, sizeof(double) * (size_t)(width * t->limbs));
     int64_t counted = 0;
     for (int64_t i = 0; i < count; i++) {
-        const int64_t at = rows[i] * t->rows.stride;
+        const void *x = (const char *)t->rows.data + rows[i] * t->rows.stride * bytes;
         const double weight = t->weights ? t->weights[rows[i]] : 1;
         if (i + 4 < count) prefetch_row(&t->rows, rows[i + 4]);
         counted += weight > 0;
         switch (t->rows.type) {
-        case F64: for (int d = 0; d < dims; d++) rest[d] = ((const double *)t->rows.data)[at + d]; break;
-        case F16: for (int d = 0; d < dims; d++) rest[d] = half_to_float(((const uint16_t *)t->rows.data)[at + d]); break;
-        case BF16: for (int d = 0; d < dims; d++) rest[d] = bfloat_to_float(((const uint16_t *)t->rows.data)[at + d]); break;
-        case U8: for (int d = 0; d < dims; d++) rest[d] = ((const uint8_t *)t->rows.data)[at + d]; break;
-        case I8: for (int d = 0; d < dims; d++) rest[d] = ((const int8_t *)t->rows.data)[at + d]; break;
-        default: for (int d = 0; d < dims; d++) rest[d] = ((const float *)t->rows.data)[at + d];
-        }
-        if (t->weights)
-            for (int d = 0; d < dims; d++) rest[d] *= weight;
-        rest[dims] = weight;
-        for (int l = 0; l < t->limbs; l++) {
-            const double *down = t->down + l * width, *up = t->up + l * width;
-            double *into = total + l * width;
-            for (int d = 0; d < width; d++) {
-                const double piece = trunc(rest[d] * down[d]);
-                into[d] += piece, rest[d] -= piece * up[d];
-            }
+        case F64: V(add_f64)(t, x, weight, rest, total); break;
+        case F16: V(add_f16)(t, x, weight, rest, total); break;
+        case BF16: V(add_bf16)(t, x, weight, rest, total); break;
+        case U8: V(add_u8)(t, x, weight, rest, total); break;
+        case I8: V(add_i8)(t, x, weight, rest, total); break;
+        default: V(add_f32)(t, x, weight, rest, total);
         }
     }
     int64_t *sums = t->sums + (size_t)cluster * t->limbs * width;

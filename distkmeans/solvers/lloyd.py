@@ -16,7 +16,7 @@ from distkmeans.errors import InputError, WorldError
 from distkmeans.exact import floats
 from distkmeans.exact.floats import mixed, row_hash
 from distkmeans.kernels import Kernel
-from distkmeans.kernels.choose import choose
+from distkmeans.kernels.choose import KernelName, choose
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
@@ -55,7 +55,8 @@ class Lloyd:
     """max_iter: iterations at most. tol: ends when the squared shift is at most tol * mean feature variance.
 
     empty: what a cluster without rows does: ``farthest`` takes the row farthest from its centroid, ``keep`` keeps its
-    centroid, ``fail`` ends the run. tile_rows: rows per tile, or auto.
+    centroid, ``fail`` ends the run. kernel: what finds the nearest centroids, auto for the fastest. tile_rows: rows per
+    tile of the dense kernel, which a number asks for.
     """
 
     def __init__(
@@ -63,15 +64,17 @@ class Lloyd:
         max_iter: Annotated[int, Range(1)] = 300,
         tol: Annotated[float, Range(0)] = 1e-4,
         empty: Empty = "farthest",
+        kernel: KernelName = "auto",
         tile_rows: Annotated[int, Range(1)] | Literal["auto"] = "auto",
     ) -> None:
+        self.kernel: KernelName = kernel
         self.max_iter, self.tol, self.empty = max_iter, tol, empty
         self.tile_rows = None if tile_rows == "auto" else tile_rows
 
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
         with problem.world.guard():
             largest = float(problem.columns.largest.max())
-            kernel = choose(problem.shard.rows, centroids, largest, self.tile_rows, problem.exact)
+            kernel = choose(problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel)
         limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent))
         state = start(problem, centroids)
         while not state.converged and state.iteration < self.max_iter:

@@ -1,0 +1,63 @@
+"""The compiled kernel for narrow rows: float32 scores with rows side by side, best and second best in registers.
+
+Its scores and their bound are those of ``kernels.dense``; rows that the bound leaves open go there.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from distkmeans import native
+from distkmeans.kernels.dense import NEVER, Dense, Frame, Target
+
+AT_ONCE = 4
+"""Centroids whose scores the kernel forms together."""
+
+
+class Narrow:
+    """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, D at most ``native.MOST_NARROW``."""
+
+    def __init__(self, rows: Tensor, library: native.Library, centroids: Tensor, largest: float, exact: bool) -> None:
+        self.rows, self.library, self.largest, self.exact = rows, library, largest, exact
+        self.name = f"{library.name} float32"
+        self.frame = Frame.around(centroids, largest)
+        self.open = torch.empty(len(rows), dtype=torch.int32)
+        self.seconds = 0.0
+
+    def assign(self, centroids: Tensor, labels: Tensor) -> int:
+        """Write the nearest centroid of each row into ``labels``; the number of rows that the pass left open."""
+        target = Target.of(centroids, self.frame, torch.float32)
+        count, dims = centroids.shape
+        size = -(-count // AT_ONCE) * AT_ONCE
+        placed = torch.zeros(size, dims)
+        placed[:count] = target.columns.t()[:count]
+        bias = torch.full((size,), NEVER)
+        bias[:count] = target.bias[:count]
+        shift = self.frame.shift32
+        written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
+        task = native.Narrow(
+            rows=native.Rows.of(self.rows),
+            count=len(self.rows),
+            centroids=placed.data_ptr(),
+            bias=bias.data_ptr(),
+            shift=None if shift is None else shift.data_ptr(),
+            clusters=size,
+            slope=target.slope * (1 + (dims + 8) * 2.0**-23) * self.exact,
+            floor=target.floor * (1 + 2.0**-20) * self.exact,
+            labels=written.data_ptr(),
+            open=self.open.data_ptr(),
+        )
+        begin = time.perf_counter()
+        self.library.run("narrow", task)
+        self.seconds = time.perf_counter() - begin
+        if self.exact and task.opened:
+            which = self.open[: task.opened].to(torch.int64)
+            decided = torch.empty(len(which), dtype=torch.int32)
+            Dense(self.rows[which], centroids, self.largest, None, True).assign(centroids, decided)
+            written[which] = decided
+        if written is not labels:
+            labels.copy_(written)
+        return task.opened if self.exact else 0

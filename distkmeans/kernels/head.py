@@ -216,9 +216,9 @@ class Cut:
         for part in coordinates:
             heads[:, at : at + part.shape[1]] = part
             at += part.shape[1]
-        fits = shared <= cap
+        fits = (shared <= cap) & (norm <= CAPS[16])  # thresholds stay below 2**29, a bias that always wins above them
         if form.bits == 16:  # products of two such heads stay below 2**30, partial sums too
-            fits &= torch.maximum(torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64), norm) <= cap
+            fits &= torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64) <= cap
         if not fits.all():
             heads[~fits] = 0
         return Heads(heads.to(form.dtype), square, torch.where(fits, residue, NEVER_FITS), size)

@@ -261,7 +261,21 @@ def _opened() -> tuple[ctypes.CDLL | None, str]:
     handle.dkm_size.restype = handle.dkm_tally.restype = c_int64
     if [handle.dkm_size(index) for index in range(len(STRUCTURES))] != [ctypes.sizeof(s) for s in STRUCTURES]:
         return None, "built from another version: build it anew"
+    _share_threads(handle)
     return handle, ""
+
+
+def _share_threads(handle: ctypes.CDLL) -> None:
+    """Let the kernels run on torch's own OpenMP threads, where it brings GNU's; else they start threads per call."""
+    try:
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
+    except OSError:
+        return
+    torchs = [path for path in mapped if Path(torch.__file__).parent in Path(path).parents] or sorted(mapped)
+    if len(torchs) == 1:
+        openmp = ctypes.CDLL(torchs[0])
+        names = "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"
+        handle.dkm_use_pool(*(ctypes.cast(getattr(openmp, name), c_void_p) for name in names))
 
 
 def library() -> Library | None:

@@ -50,7 +50,17 @@
 #include "narrow.h"
 #include "sums.h"
 
-/* Threads for the length of one call; the caller is one of them. */
+/* The OpenMP threads that torch already keeps, if the loader found them: others would fight with them for the cores. */
+typedef void Parallel(void (*run)(void *), void *argument, unsigned threads, unsigned flags);
+typedef int Number(void);
+static Parallel *pool;
+static Number *pool_part, *pool_parts;
+
+void dkm_use_pool(Parallel *parallel, Number *part, Number *parts) {
+    pool = parallel, pool_part = part, pool_parts = parts;
+}
+
+/* What threads of the pool share; else threads that live for one call, of which the caller is one. */
 typedef struct {
     Part *run;
     void *argument;
@@ -63,12 +73,22 @@ static void *work(void *argument) {
     return 0;
 }
 
+static void work_in_pool(void *argument) {
+    const Job *job = argument;
+    for (int part = pool_part(); part < job->parts; part += pool_parts()) job->run(job->argument, part, job->parts);
+}
+
 void distkmeans_parallel(Part *run, void *argument, int threads) {
     enum { MOST = 256 };
     pthread_t thread[MOST];
     Job job[MOST];
     char started[MOST] = {0};
     if (threads > MOST) threads = MOST;
+    if (pool && threads > 1) {
+        job[0] = (Job){run, argument, 0, threads};
+        pool(work_in_pool, job, (unsigned)threads, 0);
+        return;
+    }
     for (int t = 1; t < threads; t++) {
         job[t] = (Job){run, argument, t, threads};
         started[t] = pthread_create(thread + t, 0, work, job + t) == 0;

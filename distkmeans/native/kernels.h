@@ -3,7 +3,7 @@
 #define DISTKMEANS_KERNELS_H
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
-enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 8192, NEAR = 1024, QUEUE = 512, EVERY = -1, ALWAYS = 1 << 30 };
+enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512, EVERY = -1, ALWAYS = 1 << 30 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. LABEL: its nearest
    centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled

@@ -8,14 +8,16 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 import machine
 from cases import Case
-from distkmeans.api import metrics, pose
 from distkmeans.data.shard import own_shard
+from distkmeans.metrics import metrics
+from distkmeans.problem import pose
 from distkmeans.solvers import Record
 from distkmeans.solvers.lloyd import Lloyd
 from distkmeans.world import World
@@ -66,16 +68,24 @@ class Contender:
         return True
 
 
-def ours(case: Case, iterations: int, threads: int, exact: bool = True, device: str = "cpu") -> Outcome:
-    """distkmeans, from rows in memory: statistics of the rows, Lloyd with tol=0, last labels and inertia."""
-    begin = time.perf_counter()
+def ours(
+    case: Case,
+    iterations: int,
+    threads: int,
+    exact: bool = True,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Outcome:
+    """distkmeans, from rows on their device: statistics of the rows, Lloyd with tol=0, last labels and inertia."""
     world = World(device=torch.device(device))
-    rows = torch.from_numpy(case.x).to(device)
+    rows = torch.from_numpy(case.x).to(device, dtype)
+    machine.settle(device)
+    begin = time.perf_counter()
     problem = pose(world, own_shard(world, rows, None), metrics.build("euclidean"), exact)
     records: list[Record] = []
     start = problem.centroids(torch.from_numpy(case.start).to(device))
     solution = Lloyd(max_iter=iterations, tol=0).fit(problem, start, records.append)
-    centroids = solution.centroids.cpu().numpy()
+    centroids = solution.centroids.cpu().numpy()  # which waits for the device
     each = [record.seconds for record in records]
     return Outcome(time.perf_counter() - begin, solution.iterations, centroids, each)
 
@@ -94,7 +104,7 @@ def intelex(case: Case, iterations: int, threads: int) -> Outcome:
     return _sklearn_like(KMeans, case, iterations)
 
 
-def _sklearn_like(estimator: Callable, case: Case, iterations: int) -> Outcome:
+def _sklearn_like(estimator: Callable[..., Any], case: Case, iterations: int) -> Outcome:
     begin = time.perf_counter()
     model = estimator(case.k, init=case.start, n_init=1, max_iter=iterations, tol=0, algorithm="lloyd").fit(case.x)
     return Outcome(time.perf_counter() - begin, int(model.n_iter_), np.asarray(model.cluster_centers_))

@@ -22,7 +22,7 @@ TIMED_SECONDS = 0.3
 
 
 def described(device: str = "cpu") -> str:
-    """One line: date, processor with the features that matter here, cores, threads, versions, card."""
+    """One line: date, processor with the features that matter here, cores, threads, load of all, versions, card."""
     model, flags = _processor()
     features = " ".join(name for name in FEATURES if name in flags) or "no vector features known"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -47,16 +47,22 @@ def _processor() -> tuple[str, set[str]]:
     return told.get("model name", platform.machine()), set(told.get("flags", told.get("Features", "")).split())
 
 
-def restart_with(threads: int) -> None:
-    """Start this script again with ``threads`` in the environment, which libraries read once, when they are loaded.
+def environment(threads: int) -> dict[str, str]:
+    """What a process with so many threads has in its environment.
 
     Threads that wait sleep, instead of spinning: the contenders of one process would take each other's cores. Whoever
     sets OMP_WAIT_POLICY has the last word.
     """
-    wanted = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    wanted["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), **dict.fromkeys(names, str(threads))}
+
+
+def restart_with(threads: int) -> None:
+    """Start this script again in that environment, which libraries read once, when they are loaded."""
+    wanted = environment(threads)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
+    use_threads(threads)
 
 
 def use_threads(threads: int) -> None:
@@ -66,10 +72,11 @@ def use_threads(threads: int) -> None:
 
 
 def seconds_of(work: Callable[[], object], device: str = "cpu", at_least: float = TIMED_SECONDS) -> float:
-    """Median seconds of ``work``, after one call that is not counted; five calls or more."""
+    """Median seconds of ``work``, after one call that is not counted; five calls or more, for ``at_least`` seconds."""
     work()
     times: list[float] = []
-    while len(times) < 5 or sum(times) < at_least:
+    end = time.perf_counter() + at_least
+    while len(times) < 5 or time.perf_counter() < end:
         settle(device)
         begin = time.perf_counter()
         work()

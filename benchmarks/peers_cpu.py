@@ -103,7 +103,7 @@ def _detailed(case: Case, contenders: list[Contender], found: dict[str, Timing])
             continue
         ratio = mine.iteration / timing.iteration if mine else None
         apart = costs[one.name] / reference - 1 if reference else None
-        told = [timing.iteration * 1e3, timing.spread * 100, timing.whole, *_each(timing.last)]
+        told: list[object] = [timing.iteration * 1e3, timing.spread * 100, timing.whole, *_each(timing.last)]
         rows.append([case.told, case.k, one.name, *told, ratio, apart, "own" if one.own_start else "same"])
     return rows
 
@@ -117,15 +117,9 @@ def _each(outcome: Outcome) -> list[float | None]:
 
 
 def _draw(given: Namespace, summary: tables.Table, names: list[str]) -> None:
-    groups = [f"{row[0]}\nK={row[1]}".replace(", ", "\n") for row in summary.rows]
-    series = {name: [_number(row[2 + place]) for row in summary.rows] for place, name in enumerate(names)}
-    series["product alone"] = [_number(row[2 + len(names)]) for row in summary.rows]
+    series = {name: summary.numbers(f"{name} ms") for name in [*names, "product"]}
     title = f"One Lloyd iteration, {given.threads} threads"
-    tables.bars(given.out / "peers_cpu.png", title, "milliseconds", groups, series)
-
-
-def _number(cell: object) -> float | None:
-    return cell if isinstance(cell, float) else None
+    tables.bars(given.out / "peers_cpu.png", title, "milliseconds", summary.cases(), series)
 
 
 def converge(given: Namespace) -> None:
@@ -140,11 +134,9 @@ def converge(given: Namespace) -> None:
             mine = found if one is OURS else mine
             table.add(case.told, case.k, one.name, *_ended(one, case, found, mine))
     table.write(given.out / "peers_cpu_converge.csv")
-    groups = list(dict.fromkeys(f"{row[0]}\nK={row[1]}".replace(", ", "\n") for row in table.rows))
-    names = [one.name for one in given.contenders]
-    series = {name: [_number(row[4]) for row in table.rows if row[2] == name] for name in names}
+    series = {one.name: table.numbers("s", "contender", one.name) for one in given.contenders}
     path = given.out / "peers_cpu_converge.png"
-    tables.bars(path, f"To convergence, {given.threads} threads", "seconds", groups, series)
+    tables.bars(path, f"To convergence, {given.threads} threads", "seconds", table.cases(), series)
 
 
 def _until_the_end(one: Contender, case: Case, given: Namespace) -> End | None:
@@ -171,7 +163,6 @@ def _ended(one: Contender, case: Case, found: End | None, mine: End | None) -> l
 def main() -> None:
     given = options()
     machine.restart_with(given.threads)
-    machine.use_threads(given.threads)
     torch.manual_seed(0)
     (converge if given.converge else iterations)(given)
 

@@ -23,7 +23,7 @@ class Table:
 
     def __init__(self, columns: Sequence[str], header: str) -> None:
         self.columns, self.header = list(columns), header
-        self.rows: list[list[object]] = []
+        self.rows: list[list[Any]] = []
 
     def head(self) -> None:
         """Print the header and the names of the columns."""
@@ -34,6 +34,20 @@ class Table:
         assert len(cells) == len(self.columns), (cells, self.columns)
         self.rows.append(list(cells))
         print(f"| {' | '.join(shown(cell) for cell in cells)} |", flush=True)
+
+    def column(self, name: str, where: str = "", equals: object = None) -> list[Any]:
+        """The cells of a column, or of those rows in which the column ``where`` has a value."""
+        rows = self.rows if not where else [row for row in self.rows if row[self.columns.index(where)] == equals]
+        return [row[self.columns.index(name)] for row in rows]
+
+    def numbers(self, name: str, where: str = "", equals: object = None) -> list[float | None]:
+        """Of a column, None for other cells."""
+        return [cell if isinstance(cell, float) else None for cell in self.column(name, where, equals)]
+
+    def cases(self) -> list[str]:
+        """The rows and K of each case once, as labels of a picture."""
+        told = zip(self.column("rows"), self.column("K"), strict=True)
+        return list(dict.fromkeys(f"{rows}\nK={k}".replace(", ", "\n") for rows, k in told))
 
     def write(self, path: Path) -> None:
         """CSV, under a line with # that tells of the machine; an empty cell for what is unknown."""

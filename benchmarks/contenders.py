@@ -182,13 +182,15 @@ PEERS = [
 class Timing:
     """Medians over turns. iteration: seconds, of the difference of a long and a short run, so that set-up drops out.
 
-    whole: seconds of the long run. spread: of ``iteration`` between turns, as a share of it. last: the last long run.
+    whole: seconds of the long run. spread: of ``iteration`` between turns, as a share of it. each: seconds of each
+    iteration of the long run, where known. centroids: of the last long run.
     """
 
     iteration: float
     whole: float
     spread: float
-    last: Outcome
+    each: list[float]
+    centroids: np.ndarray
 
 
 def in_turns(contenders: Sequence[Contender], case: Case, given: Namespace) -> list[Timing]:
@@ -212,7 +214,9 @@ def _timing(runs: list[tuple[float, Outcome]]) -> Timing:
     differences = [difference for difference, _ in runs]
     iteration = statistics.median(differences)
     whole = statistics.median(outcome.seconds for _, outcome in runs)
-    return Timing(iteration, whole, (max(differences) - min(differences)) / iteration, runs[-1][1])
+    each = [statistics.median(turn) for turn in zip(*(outcome.each for _, outcome in runs), strict=True)]
+    spread = (max(differences) - min(differences)) / iteration
+    return Timing(iteration, whole, spread, each, runs[-1][1].centroids)
 
 
 def inertia_of(x: np.ndarray, centroids: np.ndarray) -> float:

@@ -49,7 +49,7 @@ def main() -> None:
         case = case_of(name, given.rows, given.seed)
         exact, quick = in_turns(PAIR, case, given)
         ratio = exact.iteration / quick.iteration
-        apart = inertia_of(case.x, exact.last.centroids) / inertia_of(case.x, quick.last.centroids) - 1
+        apart = inertia_of(case.x, exact.centroids) / inertia_of(case.x, quick.centroids) - 1
         times = [exact.iteration * 1e3, quick.iteration * 1e3, ratio, "yes" if ratio <= GOAL else "no"]
         table.add(case.told, case.k, *times, 100 * max(exact.spread, quick.spread), apart)
     table.write(given.out / "exactness.csv")

@@ -17,17 +17,20 @@ from threadpoolctl import threadpool_limits
 import distkmeans
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "sve")
+LOAD = os.getloadavg()[0]
+"""Of the minute before this process began: what else runs here."""
 TIMED_SECONDS = 0.3
 """How long a rate is measured, at least."""
 
 
 def described(device: str = "cpu") -> str:
-    """One line: date, processor with the features that matter here, cores, threads, load of all, versions, card."""
+    """One line: date, processor with the features that matter here, cores, load, threads, versions, card."""
     model, flags = _processor()
     features = " ".join(name for name in FEATURES if name in flags) or "no vector features known"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [datetime.date.today().isoformat(), f"{model} ({features})", f"{cores} cores"]
     parts += [
+        f"load {LOAD:.1f}",
         f"{torch.get_num_threads()} threads",
         f"torch {torch.__version__}",
         f"distkmeans {distkmeans.__version__}",

@@ -19,7 +19,7 @@ import torch
 import machine
 import tables
 from cases import NAMES, Case, case_of
-from contenders import FOREVER, OURS, PEERS, Contender, Outcome, Timing, in_turns, inertia_of, product_seconds
+from contenders import FOREVER, OURS, PEERS, Contender, Timing, in_turns, inertia_of, product_seconds
 
 ALL = [OURS, *PEERS]
 End = tuple[float, int, float]
@@ -93,7 +93,7 @@ def _compared(case: Case, contenders: list[Contender], found: dict[str, Timing])
 
 def _detailed(case: Case, contenders: list[Contender], found: dict[str, Timing]) -> list[list[object]]:
     """A row per contender. first, mean and late (median of the second half): of iterations, where it tells them."""
-    costs = {name: inertia_of(case.x, timing.last.centroids) for name, timing in found.items()}
+    costs = {name: inertia_of(case.x, timing.centroids) for name, timing in found.items()}
     mine, reference = found.get(OURS.name), costs.get("scikit-learn")
     rows: list[list[object]] = []
     for one in contenders:
@@ -103,14 +103,14 @@ def _detailed(case: Case, contenders: list[Contender], found: dict[str, Timing])
             continue
         ratio = mine.iteration / timing.iteration if mine else None
         apart = costs[one.name] / reference - 1 if reference else None
-        told: list[object] = [timing.iteration * 1e3, timing.spread * 100, timing.whole, *_each(timing.last)]
+        told: list[object] = [timing.iteration * 1e3, timing.spread * 100, timing.whole, *_each(timing)]
         rows.append([case.told, case.k, one.name, *told, ratio, apart, "own" if one.own_start else "same"])
     return rows
 
 
-def _each(outcome: Outcome) -> list[float | None]:
+def _each(timing: Timing) -> list[float | None]:
     """Milliseconds of the first iteration, of the mean of the first ten, and the median of the later half."""
-    ms = [seconds * 1e3 for seconds in outcome.each]
+    ms = [seconds * 1e3 for seconds in timing.each]
     if not ms:
         return [None] * 3
     return [ms[0], statistics.fmean(ms[:10]), statistics.median(ms[len(ms) // 2 :])]

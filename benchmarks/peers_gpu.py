@@ -123,7 +123,7 @@ def compare(given: Namespace, table: tables.Table, case: Case, peak: float) -> N
     everyone = contenders(given)
     ready = [one for one in everyone if not one.hindrance(case)]
     timings = dict(zip([one.name for one in ready], in_turns(ready, case, given), strict=True))
-    costs = {name: inertia_of(case.x, timing.last.centroids) for name, timing in timings.items()}
+    costs = {name: inertia_of(case.x, timing.centroids) for name, timing in timings.items()}
     for one in everyone:
         timing: Timing | None = timings.get(one.name)
         if timing is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -72,6 +73,17 @@ def use_threads(threads: int) -> None:
     """So many threads for torch and for every pool that is loaded by now: OpenMP's and the BLAS libraries'."""
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def foreign_seconds() -> float:
+    """CPU seconds that others have used since the machine started: all but this process's and its children's."""
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    try:
+        times = [int(word) for word in Path("/proc/stat").read_text().split(None, 9)[1:9]]
+    except OSError:
+        return 0.0
+    idle, waiting = times[3:5]
+    return (sum(times) - idle - waiting) / os.sysconf("SC_CLK_TCK") - own
 
 
 def seconds_of(work: Callable[[], object], device: str = "cpu", at_least: float = TIMED_SECONDS) -> float:

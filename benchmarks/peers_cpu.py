@@ -1,151 +1,171 @@
-"""Milliseconds per exact Lloyd iteration on this CPU, beside the peers that are installed and the matrix product.
+"""Exact Lloyd iterations on this CPU, beside the peers that are installed and the bare float32 matrix product.
 
-    python benchmarks/peers_cpu.py [--rows 0.1] [--case 200000x128x1024 ...] [--npy FILE.npy --k 1024]
+    python benchmarks/peers_cpu.py [--case 200000x128x1024 patchesx1024 ...] [--npy FILE.npy --k 1024]
+    python benchmarks/peers_cpu.py --converge [...]
 
-Every contender gets the same rows, the same first centroids (the first K rows), the same number of iterations and
-the same threads, in one process, in turns; the median of the turns counts. A peer's time per iteration is the
-difference of two runs, of 2 and of 12 iterations, so that its set-up drops out; ours is that of iterations 3 to 12.
+Every contender gets the same float32 rows, the same first centroids (rows drawn with --seed), the same number of
+iterations and of threads, in one process, in turns; medians of the turns count. Those marked "own start" draw their
+first centroids themselves. The time of an iteration is the difference of a run of 1 + ITERATIONS iterations and one
+of 1, over ITERATIONS, so that set-up drops out. With --converge, whole runs until each ends by itself, set-up included.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import statistics
-import sys
-import time
-from collections.abc import Callable
+from argparse import Namespace
 
-import numpy as np
 import torch
 
-import distkmeans
-from distkmeans.api import metrics, pose
-from distkmeans.data.patches import open_patches
-from distkmeans.data.shard import own_shard
-from distkmeans.init.given import Given
-from distkmeans.solvers.lloyd import Lloyd
-from distkmeans.world import World
+import machine
+import tables
+from cases import NAMES, Case, case_of
+from contenders import FOREVER, OURS, PEERS, Contender, Timing, in_turns, inertia_of, product_seconds
 
-CASES = ["1000000x2x16", "1000000x16x64", "500000x64x256", "200000x128x1024", "100000x384x1024", "50000x768x1000"]
-CASES += ["patchesx1024", "patchesx4096"]
-ITERATIONS = 10
+ALL = [OURS, *PEERS]
+End = tuple[float, int, float]
+"""Of a run that ended by itself: seconds, iterations, inertia."""
 
 
-def ours(x: np.ndarray, k: int) -> float:
-    """Seconds per iteration of the whole step: labels, sums, all-reduce, centroids, inertia; without the first two."""
-    problem = pose(World(), own_shard(World(), torch.from_numpy(x), None), metrics.build("euclidean"))
-    seeds = Given(x[:k])(problem, k, 0)
-    records: list = []
-    Lloyd(max_iter=2 + ITERATIONS, tol=0).fit(problem, seeds.centroids, records.append)
-    return statistics.fmean(record.seconds for record in records[2:])
+def options() -> Namespace:
+    parser = tables.arguments(__doc__)
+    parser.add_argument("--case", nargs="*", default=[], help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
+    parser.add_argument("--npy", nargs="*", default=[], help="files of rows to use, with --k")
+    parser.add_argument("--k", type=int, default=1024, help="clusters for --npy")
+    parser.add_argument("--rows", type=float, default=1.0, help="share of the rows to use")
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of the first centroids")
+    parser.add_argument("--only", nargs="*", default=[one.name for one in ALL], help="contenders")
+    parser.add_argument("--converge", action="store_true", help="whole runs, until each ends by itself")
+    given = parser.parse_args()
+    names = [*given.case, *(f"{path}:{given.k}" for path in given.npy)]
+    given.cases = names or NAMES
+    given.contenders = [one for one in ALL if one.name in given.only]
+    return given
 
 
-def scikit_learn(x: np.ndarray, k: int) -> float:
-    """Seconds per iteration of KMeans(algorithm="lloyd"), by difference."""
-    from sklearn.cluster import KMeans
-
-    def run(iterations: int) -> tuple[float, int]:
-        model = KMeans(k, init=x[:k], n_init=1, max_iter=iterations, tol=0, algorithm="lloyd")
-        begin = time.perf_counter()
-        model.fit(x)
-        return time.perf_counter() - begin, model.n_iter_
-
-    (short, few), (long, many) = run(2), run(2 + ITERATIONS)
-    return (long - short) / (many - few)
-
-
-def faiss(x: np.ndarray, k: int) -> float:
-    """Seconds per iteration of faiss.Clustering, by difference."""
-    import faiss as library
-
-    def run(iterations: int) -> float:
-        task = library.Clustering(x.shape[1], k)
-        task.niter, task.max_points_per_centroid, task.min_points_per_centroid = iterations, 1 << 30, 1
-        begin = time.perf_counter()
-        task.train(x, library.IndexFlatL2(x.shape[1]))
-        return time.perf_counter() - begin
-
-    return (run(2 + ITERATIONS) - run(2)) / ITERATIONS
-
-
-def product(x: np.ndarray, k: int) -> float:
-    """Seconds of the float32 matrix product of all rows and centroids: the limit of a dense pass."""
-    rows, columns = torch.from_numpy(x), torch.from_numpy(x[:k]).t().contiguous()
-    out = torch.empty(4096, k)
-    begin = time.perf_counter()
-    for start in range(0, len(rows), 4096):
-        tile = rows[start : start + 4096]
-        torch.mm(tile, columns, out=out[: len(tile)])
-    return time.perf_counter() - begin
+def iterations(given: Namespace) -> None:
+    """The table of iterations, and that of details."""
+    names = [one.name for one in given.contenders]
+    columns = [
+        "rows",
+        "K",
+        *(f"{name} ms" for name in names),
+        "product ms",
+        "best peer",
+        "ours / best",
+        "ours / product",
+    ]
+    header = f"{machine.described()}; milliseconds per iteration"
+    summary, details = tables.Table(columns, header), tables.Table(DETAILS, f"{header}, in detail")
+    summary.head()
+    later = []
+    for name in given.cases:
+        case = case_of(name, given.rows, given.seed)
+        ready = [one for one in given.contenders if not one.hindrance(case)]
+        timings = in_turns(ready, case, given)
+        found = {one.name: timing for one, timing in zip(ready, timings, strict=True)}
+        summary.add(*_compared(case, given.contenders, found))
+        later += _detailed(case, given.contenders, found)
+    details.head()
+    for row in later:
+        details.add(*row)
+    summary.write(given.out / "peers_cpu.csv")
+    details.write(given.out / "peers_cpu_details.csv")
+    _draw(given, summary, names)
 
 
-CONTENDERS: dict[str, Callable[[np.ndarray, int], float]] = {
-    "distkmeans": ours,
-    "scikit-learn": scikit_learn,
-    "faiss": faiss,
-    "product": product,
-}
+DETAILS = ["rows", "K", "contender", "ms", "spread %", "whole run s", "first ms", "mean ms", "late ms", "ours / this"]
+DETAILS += ["inertia vs scikit-learn", "start"]
 
 
-def rows_of(case: str, scale: float) -> tuple[np.ndarray, int]:
-    """float32 rows and K of "200000x128x1024" (normal) or "patchesx1024"."""
-    if case.startswith("patches"):
-        values = open_patches().values.numpy().astype(np.float32)
-        return values[: int(len(values) * scale)], int(case.split("x")[1])
-    count, dims, k = map(int, case.split("x"))
-    return np.random.default_rng(0).standard_normal((int(count * scale), dims), dtype=np.float32), k
+def _compared(case: Case, contenders: list[Contender], found: dict[str, Timing]) -> list[object]:
+    """A row of the summary."""
+    ms = {name: timing.iteration * 1e3 for name, timing in found.items()}
+    product = product_seconds(case) * 1e3
+    mine, peers = ms.get(OURS.name), [name for name in ms if name != OURS.name]
+    best = min(peers, key=lambda name: ms[name], default=None)
+    against = mine / ms[best] if mine and best else None
+    cells = [ms.get(one.name, one.hindrance(case)) for one in contenders]
+    return [case.told, case.k, *cells, product, best, against, mine / product if mine else None]
 
 
-def measure(x: np.ndarray, k: int, turns: int, names: list[str]) -> dict[str, float | None]:
-    """Median milliseconds per iteration of each contender; None for one that is not installed."""
-    times: dict[str, list[float]] = {name: [] for name in names}
-    missing = set()
-    for _ in range(turns):
-        for name in names:
-            try:
-                times[name].append(CONTENDERS[name](x, k) * 1e3)
-            except ImportError:
-                missing.add(name)
-    return {name: None if name in missing else statistics.median(times[name]) for name in names}
+def _detailed(case: Case, contenders: list[Contender], found: dict[str, Timing]) -> list[list[object]]:
+    """A row per contender. first, mean and late (median of the second half): of iterations, where it tells them."""
+    costs = {name: inertia_of(case.x, timing.centroids) for name, timing in found.items()}
+    mine, reference = found.get(OURS.name), costs.get("scikit-learn")
+    rows: list[list[object]] = []
+    for one in contenders:
+        timing = found.get(one.name)
+        if timing is None:
+            rows.append([case.told, case.k, one.name, one.hindrance(case), *[None] * 8])
+            continue
+        ratio = mine.iteration / timing.iteration if mine else None
+        apart = costs[one.name] / reference - 1 if reference else None
+        told: list[object] = [timing.iteration * 1e3, timing.spread * 100, timing.whole, *_each(timing)]
+        rows.append([case.told, case.k, one.name, *told, ratio, apart, "own" if one.own_start else "same"])
+    return rows
+
+
+def _each(timing: Timing) -> list[float | None]:
+    """Milliseconds of the first iteration, of the mean of the first ten, and the median of the later half."""
+    ms = [seconds * 1e3 for seconds in timing.each]
+    if not ms:
+        return [None] * 3
+    return [ms[0], statistics.fmean(ms[:10]), statistics.median(ms[len(ms) // 2 :])]
+
+
+def _draw(given: Namespace, summary: tables.Table, names: list[str]) -> None:
+    series = {name: summary.numbers(f"{name} ms") for name in [*names, "product"]}
+    title = f"One Lloyd iteration, {given.threads} threads"
+    tables.bars(given.out / "peers_cpu.png", title, "milliseconds", summary.cases(), series)
+
+
+def converge(given: Namespace) -> None:
+    """The table of whole runs."""
+    columns = ["rows", "K", "contender", "iterations", "s", "ours / this", "inertia", "vs ours", "start", "ends when"]
+    table = tables.Table(columns, f"{machine.described()}; whole runs to the end, set-up included")
+    table.head()
+    for name in given.cases:
+        case, mine = case_of(name, given.rows, given.seed), None
+        for one in given.contenders:
+            found = _until_the_end(one, case, given)
+            mine = found if one is OURS else mine
+            table.add(case.told, case.k, one.name, *_ended(one, case, found, mine))
+    table.write(given.out / "peers_cpu_converge.csv")
+    series = {one.name: table.numbers("s", "contender", one.name) for one in given.contenders}
+    path = given.out / "peers_cpu_converge.png"
+    tables.bars(path, f"To convergence, {given.threads} threads", "seconds", table.cases(), series)
+
+
+def _until_the_end(one: Contender, case: Case, given: Namespace) -> End | None:
+    """Median seconds, iterations and inertia; None for one that is missing or does not end by itself."""
+    if one.hindrance(case) or not one.until:
+        return None
+    outcomes = []
+    for _ in range(given.turns):
+        machine.use_threads(given.threads)
+        outcomes.append(one.run(case, FOREVER, given.threads))
+    seconds = statistics.median(outcome.seconds for outcome in outcomes)
+    return seconds, outcomes[-1].iterations, inertia_of(case.x, outcomes[-1].centroids)
+
+
+def _ended(one: Contender, case: Case, found: End | None, mine: End | None) -> list[object]:
+    start = "own" if one.own_start else "same"
+    if found is None:
+        return [None, one.hindrance(case) or None, *[None] * 3, start, one.until or "runs a fixed number of iterations"]
+    seconds, count, cost = found
+    against = [mine[0] / seconds, cost / mine[2] - 1] if mine else [None, None]
+    return [count, seconds, against[0], cost, against[1], start, one.until]
 
 
 def main() -> None:
-    """Print the table; with --csv, write it as well."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="*", default=CASES, help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
-    parser.add_argument("--npy", help="float rows to use instead, with --k")
-    parser.add_argument("--k", type=int, default=1024)
-    parser.add_argument("--rows", type=float, default=1.0, help="share of the rows to use")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
-    parser.add_argument("--csv", help="file to write the table to")
-    options = parser.parse_args()
-    print(f"distkmeans {distkmeans.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print("| rows | " + " | ".join(f"{name} ms" for name in options.only) + " | ours / scikit-learn | ours / product |")
-    print("|---" * (len(options.only) + 3) + "|")
-    table = []
-    for case in [options.npy] if options.npy else options.case:
-        if options.npy:
-            x, k = np.load(options.npy).astype(np.float32), options.k
-        else:
-            x, k = rows_of(case, options.rows)
-        found = measure(x, k, options.turns, options.only)
-        cells = ["not installed" if value is None else f"{value:.1f}" for value in found.values()]
-        ratios = [ratio(found, "scikit-learn"), ratio(found, "product")]
-        label = f"{x.shape[0]} x {x.shape[1]}, K={k}" + (" patches" if case.startswith("patches") else "")
-        table.append([label, *cells, *ratios])
-        print("| " + " | ".join(table[-1]) + " |", flush=True)
-    if options.csv:
-        with open(options.csv, "w", newline="") as file:
-            csv.writer(file).writerows([["rows", *options.only, "ours/scikit-learn", "ours/product"], *table])
-
-
-def ratio(found: dict[str, float | None], peer: str) -> str:
-    """Our time over a peer's."""
-    mine, other = found.get("distkmeans"), found.get(peer)
-    return f"{mine / other:.2f}" if mine and other else "-"
+    given = options()
+    machine.restart_with(given.threads)
+    torch.manual_seed(0)
+    (converge if given.converge else iterations)(given)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

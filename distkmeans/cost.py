@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from distkmeans.cost_model import Size
 from distkmeans.init.plus_plus import trials
 from distkmeans.init.potential import KEPT_ELEMENTS
 from distkmeans.kernels.dense import automatic_tile
@@ -20,13 +21,17 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak, of one rank. stored: of a row as it is read. dtype: its type's name."""
+    """Bytes at the peak, of one rank. stored: of a row as it is read. dtype: its type's name.
+
+    packet: of the all-reduce of an iteration.
+    """
 
     rows: int
     seeding: int
     solving: int
     stored: int
     dtype: str
+    packet: int
 
     @property
     def total(self) -> int:
@@ -48,16 +53,17 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
         if problem.shard.rows.dtype == stored and settings.transform.name == "none"
         else dims * (problem.shard.rows.dtype.itemsize)
     )
-    sums = k * problem.grid.limbs * (dims + 1) * 8
+    size = Size(total, dims, k, ranks, problem.grid.limbs)
     scores = min(rows, automatic_tile(k)) * k * 4
     labels = rows * label_type(k).itemsize
     weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
     return Memory(
         rows=rows * (as_read + as_seen) + weights,
         seeding=_seeding_bytes(settings, rows, dims, k),
-        solving=2 * labels + rows * 9 + 4 * sums + scores,
+        solving=2 * labels + rows * 9 + 4 * size.sums_bytes + scores,
         stored=as_read,
         dtype=str(stored).removeprefix("torch."),
+        packet=size.packet_bytes,
     )
 
 

@@ -113,6 +113,7 @@ def _lines(
         ("ranks", f"{ranks} on {device}"),
         ("memory", f"about {bytes_told(memory.total)} per rank: {memory.told()}; {_available(world, memory, ranks)}"),
         ("passes", ", ".join(f"{name} {count}" for name, count in passes_of(settings, source.rows))),
+        ("network", f"one all-reduce of {bytes_told(memory.packet)} per iteration" if ranks > 1 else "not used"),
         ("disk", _disk(source.rows * label_type(k).itemsize, Path(settings.run.dir or "runs"))),
         (
             "time",

@@ -42,6 +42,7 @@ def test_tells_what_a_run_will_read_and_take(here: Path, capsys: pytest.CaptureF
     lines = told(capsys.readouterr().out)
     assert lines["rows"] == "3,000 x 8 float32, 96 kB, 3 files"
     assert lines["ranks"].startswith(f"1 on cpu, {torch.get_num_threads()} thread")
+    assert lines["network"] == "not used"
     assert lines["disk"].startswith("12 kB of labels, ")
     assert lines["passes"] == (
         "read 1, transform 3, statistics 2, seeding 16, iterations at most 300, last labels 1, from seeding on 3 times"
@@ -58,6 +59,7 @@ def test_on_three_ranks_rank_0_speaks(here: Path, ranks: Callable[[int], Ranks])
     assert [bool(said) for _, said, _ in results] == [True, False, False]
     lines = told(results[0][1])
     assert lines["ranks"].startswith("3 on cpu")
+    assert lines["network"].startswith("one all-reduce of ")
     assert "statistics 4, seeding 7" in lines["passes"]
 
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"clustering"},
     {"model", "api", "__init__"},
     {"settings"},
-    {"reading", "cost"},
+    {"reading", "cost", "cost_model"},
     {"job"},
     {"sweep"},
     {"dry_run", "slurm"},

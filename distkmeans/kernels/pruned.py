@@ -204,7 +204,7 @@ def near_together(heads: Tensor) -> Tensor:
     while len(groups[0]) > native.PANEL:
         halves = []
         for group in groups:
-            column = values[group].var(0).argmax()
+            column = values[group].var(0, correction=0).argmax()
             ordered = group[values[group, column].argsort()]
             middle = -(-len(ordered) // (2 * native.PANEL)) * native.PANEL
             halves += [ordered[:middle], ordered[middle:]]

@@ -1,0 +1,268 @@
+"""The compiled kernels: every instruction set and form gives the true argmin, and the same statistics as torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import distkmeans
+from distkmeans import native
+from distkmeans.data.patches import open_patches
+from distkmeans.errors import InputError
+from distkmeans.kernels.choose import choose
+from distkmeans.kernels.dense import Dense, Frame, largest_of
+from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Target
+from distkmeans.kernels.narrow import Narrow
+from distkmeans.kernels.pruned import FLOAT_MAX, Pruned, near_together
+from tests import oracle
+from tests.test_nearest import with_traps
+
+BUILT = native.library() is not None
+needs_compiler = pytest.mark.skipif(not BUILT, reason="the compiled kernels are not built here")
+FAST_SETTINGS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+KINDS = sorted(oracle.ADVERSARIAL)
+TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8]
+
+
+def variants() -> list[str]:
+    """What this processor can run."""
+    handle, _ = native._opened()
+    if handle is None:
+        return []
+    return [handle.dkm_variant_name(v).decode() for v in range(handle.dkm_variants()) if handle.dkm_variant_runs(v)]
+
+
+@pytest.fixture(params=variants() or ["none"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[native.Library]:
+    if not BUILT:
+        pytest.skip("the compiled kernels are not built here")
+    monkeypatch.setenv(native.CHOICE, request.param)
+    found = native.library()
+    assert found is not None
+    assert found.name == request.param
+    yield found
+
+
+def pruned(rows: torch.Tensor, library: native.Library, form: Form, exact: bool = True) -> Pruned:
+    sample = rows.to(torch.float32)
+    axes, _ = Axes.principal(sample)
+    return Pruned(rows, library, Cut.fitting(sample, axes, form), largest_of(rows), exact)
+
+
+def forms(dims: int) -> list[Form]:
+    """All bytes; a head of some axes with bits of both sizes, refined or not."""
+    some = max(1, dims // 2)
+    return [Form(8, dims), Form(8, some), Form(16, some), Form(16, some, min(2, some)), Form(16, dims, 1)]
+
+
+def paths(centroids: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
+    """Centroids as iterations move them: all, some, none, one, all again."""
+    generator = torch.Generator().manual_seed(seed)
+    now = centroids
+    for share in (1.0, 0.3, 0.0, 1 / len(centroids), 1.0):
+        yield now
+        moves = torch.rand(len(now), generator=generator) <= share * (share > 0) - (share == 0)
+        step = now * 0.01 * torch.randn(now.shape, generator=generator)
+        now = torch.where(moves[:, None], now + step, now)
+
+
+def ordinary(x: np.ndarray) -> bool:
+    """Whether the compiled kernels take these rows, and moved ones."""
+    rows = torch.from_numpy(x)
+    return x.dtype != np.float64 and not Frame.around(rows.float(), 4 * largest_of(rows)).exponent
+
+
+@settings(max_examples=20, **FAST_SETTINGS)
+@given(kind=st.sampled_from(KINDS), dims=st.integers(1, 9), k=st.integers(1, 80), seed=st.integers(0, 2**32))
+def test_heads_give_the_true_argmin(library: native.Library, kind: str, dims: int, k: int, seed: int) -> None:
+    x = oracle.rows(kind, 30, dims, seed)
+    if not ordinary(x):
+        return
+    for form in forms(dims):
+        kernel = pruned(torch.from_numpy(x), library, form)
+        labels = torch.empty(len(x), dtype=torch.int32)
+        for centroids in paths(torch.from_numpy(with_traps(x, k, seed)), seed):
+            kernel.assign(centroids.contiguous(), labels)
+            assert labels.tolist() == oracle.nearest(x, centroids.numpy()), form
+
+
+@settings(max_examples=20, **FAST_SETTINGS)
+@given(kind=st.sampled_from(KINDS), dims=st.integers(1, 9), k=st.integers(1, 40), seed=st.integers(0, 2**32))
+def test_narrow_rows_give_the_true_argmin(library: native.Library, kind: str, dims: int, k: int, seed: int) -> None:
+    x = oracle.rows(kind, 70, dims, seed)
+    if not ordinary(x):
+        return
+    centroids = torch.from_numpy(with_traps(x, k, seed))
+    labels = torch.empty(len(x), dtype=torch.int32)
+    Narrow(torch.from_numpy(x), library, centroids, largest_of(torch.from_numpy(x)), True).assign(centroids, labels)
+    assert labels.tolist() == oracle.nearest(x, centroids.numpy())
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("count", "dims", "k"), [(700, 40, 70), (333, 16, 5000), (400, 131, 33)])
+def test_types_and_sizes(library: native.Library, dtype: torch.dtype, count: int, dims: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(dims)
+    rows = (30 * torch.randn(count, dims, generator=generator)).clamp(-100, 100)
+    rows = (rows.abs() if dtype == torch.uint8 else rows).to(dtype)
+    centroids = rows[torch.randint(count, (k,), generator=generator)].float()
+    centroids += torch.randn(k, dims, generator=generator)
+    expected, labels = torch.empty(count, dtype=torch.int32), torch.empty(count, dtype=torch.int64)
+    kernels: list = [pruned(rows, library, form) for form in (Form(8, dims), Form(8, dims // 2), Form(16, 10, 2))]
+    if dims <= native.MOST_NARROW:
+        kernels.append(Narrow(rows, library, centroids, 200.0, True))
+    for moved in paths(centroids, seed=k):
+        Dense(rows, moved, 200.0, None, True).assign(moved, expected)
+        for kernel in kernels:
+            kernel.assign(moved.contiguous(), labels)
+            assert torch.equal(labels.to(torch.int32), expected), kernel.name
+
+
+def test_outliers_among_rows_and_centroids(library: native.Library) -> None:
+    """What does not fit the integers is compared in full, and spoils nothing for the others."""
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(3000, 24, generator=generator)
+    rows[::500] *= 1e4
+    rows[1::700] *= 300
+    centroids = torch.cat([rows[::500], rows[1::700], rows[2:90]]) * 1.01
+    for form in (Form(8, 24), Form(8, 8), Form(16, 8), Form(16, 8, 2)):
+        kernel, labels, expected = pruned(rows, library, form), *torch.empty(2, 3000, dtype=torch.int32)
+        for moved in paths(centroids, seed=1):
+            kernel.assign(moved.contiguous(), labels)
+            Dense(rows, moved, 1e6, None, True).assign(moved, expected)
+            assert torch.equal(labels, expected)
+
+
+@pytest.mark.parametrize("kind", ["normal", "lattice"])
+def test_ties_beyond_what_can_be_listed(library: native.Library, kind: str) -> None:
+    """All centroids alike: every row is open, and there are more pairs than room for them."""
+    rows = torch.from_numpy(oracle.rows(kind, 400, 4, seed=1)).float()
+    centroids = rows[:1].repeat(200, 1)
+    kernel, labels = pruned(rows, library, Form(16, 4)), torch.empty(400, dtype=torch.int32)
+    kernel.assign(centroids, labels)
+    assert (kernel.records.view(torch.float32)[:400, 4] == FLOAT_MAX).all()
+    kernel.assign(centroids, labels)
+    assert (labels == 0).all()
+
+
+@settings(max_examples=40, **FAST_SETTINGS)
+@given(
+    kind=st.sampled_from(KINDS),
+    dims=st.integers(1, 12),
+    bits=st.sampled_from([8, 16]),
+    length=st.integers(1, 12),
+    refined=st.integers(0, 3),
+    seed=st.integers(0, 2**32),
+)
+def test_the_margin_holds(kind: str, dims: int, bits: int, length: int, refined: int, seed: int) -> None:
+    """Integer scores never rule out a centroid that is nearer: in rational arithmetic, on adversarial rows."""
+    x = oracle.rows(kind, 12, dims, seed)
+    if not ordinary(x):
+        return
+    length = min(length, dims)
+    form = Form(bits, length, min(refined, length) if bits == 16 else 0)
+    rows = torch.from_numpy(x).float()
+    axes, _ = Axes.principal(rows)
+    how = Cut.fitting(rows, axes, form)
+    centroids = torch.from_numpy(with_traps(x, 9, seed))
+    heads, target = how.heads(rows, rows=True), Target.of(how.heads(centroids, rows=False), how)
+    products = heads.values.double() @ target.heads.double().t() + target.bias.double()
+    assert products.abs().max() < 2**31
+    centre = how.axes.centre.double().numpy()
+    for row in range(len(x)):
+        if heads.residue[row] >= NEVER_FITS or heads.size[row] > how.largest:
+            continue
+        square = oracle.square_distance(x[row].astype(np.float64), centre)
+        margin = float((heads.residue[row] - how.base).clamp(min=0)) * target.reach
+        margin += float(heads.size[row]) * target.residue
+        for k in range(9):
+            if target.bias[k] == ALWAYS:
+                continue
+            score = (square - oracle.square_distance(x[row], centroids[k].numpy())) / 2
+            assert float(products[row, k]) + 1 >= how.scale**2 * float(score) - margin, (row, k)
+
+
+@needs_compiler
+def test_heads_prune_photographs() -> None:
+    """A guard of speed that no clock can blur: how many pairs are compared in full, how many blocks are skipped."""
+    rows = open_patches().values[::8].float().contiguous()
+    kernel = pruned(rows, native.library(), Form(16, 14, 2))
+    centroids, labels = rows[::70].clone(), torch.empty(len(rows), dtype=torch.int32)
+    for _ in range(3):
+        kernel.assign(centroids, labels)
+        kernel.seen = torch.full_like(centroids, math.nan)
+    assert kernel.counts.pairs < 0.04 * len(rows) * len(centroids)
+    assert kernel.counts.blocks < 0.5 * kernel.counts.full * len(kernel.order) / native.PANEL
+
+
+@needs_compiler
+def test_settled_rows_are_left_alone() -> None:
+    """Where no centroid moves nothing is compared, and where one does, one panel at most for settled rows."""
+    rows = torch.randn(5000, 16, generator=torch.Generator().manual_seed(0))
+    kernel, centroids = pruned(rows, native.library(), Form(8, 16)), rows[:200].clone()
+    labels = torch.empty(len(rows), dtype=torch.int32)
+    kernel.assign(centroids, labels)
+    kernel.assign(centroids, labels)
+    assert (kernel.counts.pairs, kernel.counts.blocks, kernel.counts.full) == (0, 0, 0)
+    centroids[7] += 1e-3
+    kernel.assign(centroids, labels)
+    assert kernel.counts.blocks <= len(kernel.records) / native.ROWS + kernel.counts.full * 7
+
+
+def test_unknown_labels_are_marked(library: native.Library) -> None:
+    """A row that the judge decided has no bounds of its own until it is seen again."""
+    rows = torch.zeros(30, 3)
+    rows[:, 0] = torch.arange(30)
+    centroids = torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]) + rows[:, None][:2, 0]
+    kernel, labels = pruned(rows, library, Form(16, 3)), torch.empty(30, dtype=torch.int32)
+    assert kernel.assign(torch.stack([centroids[0], centroids[0] * torch.tensor([1, -1, 1])]), labels) == 30
+    assert (kernel.records.view(torch.float32)[:30, 4] == FLOAT_MAX).all()
+    assert (labels == 0).all()
+
+
+def test_near_together_is_an_order() -> None:
+    heads = torch.randint(-100, 100, (333, 8), dtype=torch.int16)
+    assert sorted(near_together(heads).tolist()) == list(range(333))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_has_the_same_bits_without_compiled_kernels(
+    kind: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = oracle.rows(kind, 200, 6, seed=4)
+    weights = np.random.default_rng(0).uniform(0, 3, len(x)) if weighted else None
+    results = []
+    for choice in ["off", *variants()]:
+        monkeypatch.setenv(native.CHOICE, choice)
+        fitted = distkmeans.fit(x, 20, weights=weights, tol=0, max_iter=15)
+        results.append((fitted.centroids.tobytes(), fitted.labels.tobytes(), fitted.inertia, fitted.iterations))
+    assert len(set(results)) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("kernel", ["narrow", "pruned", "dense"])
+def test_a_kernel_can_be_asked_for(kernel: str) -> None:
+    x = torch.randn(300, 8)
+    assert {"narrow": "float32", "pruned": "int", "dense": "torch-dense"}[kernel] in choose(x, x[:5], kernel=kernel).name
+
+
+def test_a_kernel_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(30, 100)
+    with pytest.raises(InputError, match=r"solver.kernel=pruned: .* 32 bits and fewer; use auto or dense"):
+        choose(x.double(), x[:5].double(), kernel="pruned")
+    if BUILT:
+        with pytest.raises(InputError, match=r"solver.kernel=narrow: at most 64 columns; use auto"):
+            choose(x, x[:5], kernel="narrow")
+        monkeypatch.setenv(native.CHOICE, "sse9")
+        with pytest.raises(InputError, match=r"DISTKMEANS_NATIVE=sse9: this processor runs .*; or off"):
+            native.library()
+    monkeypatch.setenv(native.CHOICE, "off")
+    with pytest.raises(InputError, match=r"solver.kernel=narrow: the compiled kernels cannot be used \(switched off\)"):
+        choose(x, x[:5], kernel="narrow")
+    assert choose(x, x[:5]).name == "torch-dense"

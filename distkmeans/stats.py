@@ -186,7 +186,7 @@ class Terms:
         shift = self._shift(grid)
         places = torch.stack([grid.place(index) for index in range(grid.limbs)]) - shift
         compiled = native.library_for(centroids)
-        if compiled is not None and int(places.abs().max()) < 1000:
+        if compiled is not None and max(abs(by), int(places.abs().max())) < 1000:
             compiled.inertia(sums.limbs, floats.power_of_two(places), centroids, 2.0**by, which, self.values)
             return
         c = floats.scale(centroids[which].to(torch.float64), by)

@@ -16,6 +16,7 @@ from distkmeans.data.shard import own_shard
 from distkmeans.errors import InputError
 from distkmeans.init import Seeding, inits
 from distkmeans.init.given import Called, Given
+from distkmeans.kernels.choose import KernelName
 from distkmeans.metrics import metrics
 from distkmeans.model import assign, like
 from distkmeans.problem import Precision, pose
@@ -51,6 +52,7 @@ def fit(
     seed: int = 0,
     precision: str = "exact",
     empty: str = "farthest",
+    kernel: KernelName = "auto",
     tile_rows: int | None = None,
     device: str | None = None,
 ) -> Result:
@@ -70,7 +72,7 @@ def fit(
         rows = as_rows(x)
         vector = None if weights is None else _vector(weights)
         tiles = "auto" if tile_rows is None else tile_rows
-        options = {"max_iter": max_iter, "tol": tol, "empty": empty, "tile_rows": tiles}
+        options = {"max_iter": max_iter, "tol": tol, "empty": empty, "kernel": kernel, "tile_rows": tiles}
         pieces = {"seeding": _seeding(init), "solver": solvers.build("lloyd", options, prefix="")}
         plan = Plan(**check(Plan, {"k": k, **pieces, "n_init": n_init, "seed": seed}))
         exact = check_value("precision", precision, Precision) == "exact"

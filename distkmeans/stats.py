@@ -72,9 +72,7 @@ def _fits_compiled(shard: Shard, grid: Grid) -> bool:
     return exact and grid.tables is not None and shard.rows.stride(1) == 1
 
 
-def _tally_compiled(
-    compiled: native.Library, shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums
-) -> int:
+def _tally_compiled(compiled: native.Library, shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> int:
     assert into.grid.tables is not None
     down, up = into.grid.tables
     weights = None if shard.weights is None else shard.weights.contiguous()

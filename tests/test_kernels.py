@@ -15,9 +15,10 @@ import distkmeans
 from distkmeans import native
 from distkmeans.data.patches import open_patches
 from distkmeans.errors import InputError
-from distkmeans.kernels.choose import choose
+from distkmeans.kernels.choose import KernelName, choose
 from distkmeans.kernels.dense import Dense, Frame, largest_of
 from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Target
+from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import FLOAT_MAX, Pruned, near_together
 from tests import oracle
@@ -246,18 +247,47 @@ def test_a_fit_has_the_same_bits_without_compiled_kernels(
 
 
 @needs_compiler
-@pytest.mark.parametrize("kernel", ["narrow", "pruned", "dense"])
-def test_a_kernel_can_be_asked_for(kernel: str) -> None:
+@pytest.mark.parametrize(("kernel", "name"), [("narrow", " float32"), ("pruned", " int"), ("dense", "torch-dense")])
+def test_a_kernel_can_be_asked_for(kernel: KernelName, name: str) -> None:
     x = torch.randn(300, 8)
-    assert {"narrow": "float32", "pruned": "int", "dense": "torch-dense"}[kernel] in choose(x, x[:5], kernel=kernel).name
+    assert name in choose(x, x[:5], kernel=kernel).name
+    assert distkmeans.fit(x, 5, kernel=kernel).inertia == distkmeans.fit(x, 5).inertia
+
+
+@settings(max_examples=40, deadline=None)
+@given(kind=st.sampled_from(KINDS), dims=st.integers(1, 9), k=st.integers(1, 80), seed=st.integers(0, 2**32))
+def test_integers_in_torch_give_the_true_argmin(kind: str, dims: int, k: int, seed: int) -> None:
+    x = oracle.rows(kind, 30, dims, seed)
+    if not ordinary(x):
+        return
+    rows, labels = torch.from_numpy(x), torch.empty(len(x), dtype=torch.int32)
+    axes, _ = Axes.principal(rows.float())
+    kernels = [Integer(rows, Cut.fitting(rows, axes, Form(8, length)), True) for length in (dims, max(1, dims // 2))]
+    for centroids in paths(torch.from_numpy(with_traps(x, k, seed)), seed):
+        for kernel in kernels:
+            kernel.assign(centroids, labels)
+            assert labels.tolist() == oracle.nearest(x, centroids.numpy())
+
+
+def test_without_a_compiler_torch_multiplies_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.CHOICE, "off")
+    x = torch.randn(4000, 200, generator=torch.Generator().manual_seed(0))
+    kernel = choose(x, x[:200], kernel="integer")
+    labels, expected = torch.empty(2, 4000, dtype=torch.int32)
+    assert kernel.name == "torch int8x200"
+    for centroids in paths(x[:200], seed=0):
+        kernel.assign(centroids, labels)
+        Dense(x, centroids, 10.0, None, True).assign(centroids, expected)
+        assert torch.equal(labels, expected)
+    assert choose(x, x[:200]).name in ("torch int8x200", "torch-dense")
 
 
 def test_a_kernel_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(30, 100)
-    with pytest.raises(InputError, match=r"solver.kernel=pruned: .* 32 bits and fewer; use auto or dense"):
+    with pytest.raises(InputError, match=r"solver.kernel=pruned: it is for values of 32 bits and fewer; use auto"):
         choose(x.double(), x[:5].double(), kernel="pruned")
     if BUILT:
-        with pytest.raises(InputError, match=r"solver.kernel=narrow: at most 64 columns; use auto"):
+        with pytest.raises(InputError, match=r"solver.kernel=narrow: it is for at most 64 columns; use auto"):
             choose(x, x[:5], kernel="narrow")
         monkeypatch.setenv(native.CHOICE, "sse9")
         with pytest.raises(InputError, match=r"DISTKMEANS_NATIVE=sse9: this processor runs .*; or off"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -10,18 +13,19 @@ from torch import Tensor
 
 from distkmeans import native
 from distkmeans.errors import InputError
-from distkmeans.kernels import Kernel
+from distkmeans.kernels import Kernel, integer
 from distkmeans.kernels.dense import Dense, Frame, largest_of
 from distkmeans.kernels.head import Axes, Cut, Form
+from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
 
-KernelName = Literal["auto", "dense", "narrow", "pruned"]
+KernelName = Literal["auto", "dense", "integer", "narrow", "pruned"]
 
 SMALL = 1e8
 """Products of all rows, centroids and columns below which a trial would cost more than it can save."""
 TRIAL_ROWS = 1536, 4096
-FORMS = {8: (28, 60, 92, 124, 188, 252, 380, 508), 16: (14, 22, 30, 46)}
+LENGTHS = {8: (28, 60, 92, 124, 188, 252, 380, 508), 16: (14, 22, 30, 46)}
 SHARE = {8: 0.5, 16: 0.8}
 """Of the variance, that a head must hold to be tried."""
 LONGEST = 1024
@@ -43,90 +47,113 @@ def choose(
     InputError for one that cannot be had.
     """
     reach = max(largest_of(rows) if largest is None else largest, largest_of(centroids))
-    library = native.library_for(rows, centroids)
-    refusal = _refusal(rows, centroids, reach, library)
-    if kernel not in ("auto", "dense") and refusal:
-        raise InputError(f"solver.kernel={kernel}: {refusal}; use auto or dense")
-    if kernel == "dense" or tile_rows or refusal or library is None:
+    if kernel == "dense" or (tile_rows and kernel == "auto"):
         return Dense(rows, centroids, reach, tile_rows, exact)
-    names = [kernel] if kernel != "auto" else [name for name in get_args(KernelName) if name != "auto"]
-    return Choice(rows, centroids, library, reach, exact).best(names)
+    choice = Choice(rows, centroids, native.library_for(rows, centroids), reach, exact)
+    if kernel == "auto":
+        return choice.fastest([name for name in get_args(KernelName)[1:] if not choice.refusal(name)])
+    refusal = choice.refusal(kernel)
+    if refusal:
+        raise InputError(f"solver.kernel={kernel}: {refusal}; use auto")
+    return choice.fastest([kernel])
 
 
-def _refusal(rows: Tensor, centroids: Tensor, reach: float, library: native.Library | None) -> str:
-    """Why the compiled kernels cannot serve, or nothing."""
-    if library is None:
-        return f"the compiled kernels cannot be used ({native.why_not() or 'rows are not on the CPU'})"
-    if rows.dtype == torch.float64 or centroids.dtype != torch.float32:
-        return "the compiled kernels take rows of 32 bits and fewer"
-    if rows.stride(1) != 1 or Frame.around(centroids, reach).exponent:
-        return "the compiled kernels take whole rows of ordinary size"
-    return ""
-
-
+@dataclass(frozen=True)
 class Choice:
-    """The compiled kernels for some rows and centroids, tried on a sample of the rows."""
+    """The kernels for some rows and centroids. library: the compiled ones, None where there are none."""
 
-    def __init__(self, rows: Tensor, centroids: Tensor, library: native.Library, reach: float, exact: bool) -> None:
-        self.rows, self.centroids, self.library, self.reach, self.exact = rows, centroids, library, reach, exact
-        self.narrow = rows.shape[1] <= native.MOST_NARROW
+    rows: Tensor
+    centroids: Tensor
+    library: native.Library | None
+    reach: float
+    exact: bool
 
-    def best(self, names: list[str]) -> Kernel:
-        """The fastest of the kernels of these names."""
-        work = self.rows.numel() * len(self.centroids)
-        if "dense" in names and work < SMALL:
-            return self._narrow(self.rows) if self.narrow else Dense(self.rows, self.centroids, self.reach, None, self.exact)
-        if names == ["narrow"]:
-            if not self.narrow:
-                raise InputError(f"solver.kernel=narrow: at most {native.MOST_NARROW} columns; use auto")
-            return self._narrow(self.rows)
-        least, best = float("inf"), None
-        if self.narrow and "narrow" in names:
-            least = self._seconds(self._narrow(self.sample))
-        if "pruned" in names:
-            for how, seconds in self._trials(least):
-                if seconds < least:
-                    least, best = seconds, how
-        if best is None:
-            return self._narrow(self.rows)
-        return Pruned(self.rows, self.library, best, self.reach, self.exact)
+    def refusal(self, kernel: str) -> str:
+        """Why a kernel cannot serve, or nothing."""
+        if kernel == "dense":
+            return ""
+        if self.rows.device.type != "cpu":
+            return "it is for rows on the CPU"
+        if kernel in ("narrow", "pruned") and self.library is None:
+            return f"the compiled kernels cannot be used ({native.why_not()})"
+        if self.rows.dtype == torch.float64 or self.centroids.dtype != torch.float32:
+            return "it is for values of 32 bits and fewer"
+        if self.rows.stride(1) != 1 or Frame.around(self.centroids, self.reach).exponent:
+            return "it is for values of ordinary size, rows whole in memory"
+        if kernel == "narrow" and self.rows.shape[1] > native.MOST_NARROW:
+            return f"it is for at most {native.MOST_NARROW} columns"
+        if kernel == "integer" and not integer.works():
+            return "torch._int_mm is not exact here"
+        return ""
 
-    @property
-    def sample(self) -> Tensor:
+    def fastest(self, names: list[str]) -> Kernel:
+        """Of these kernels, the one that takes a sample of the rows in the least time; small problems see no trial."""
+        small = self.rows.numel() * len(self.centroids) < SMALL
+        for name in ("narrow", "dense"):
+            if name in names and (small or len(names) == 1):
+                return self._kernel(name, self.rows, None)
+        sample = self._sample()
+        least, best, how = math.inf, names[0], None
+        for name, cut, seconds in self._trials(names, sample):
+            if seconds < least:
+                least, best, how = seconds, name, cut
+        return self._kernel(best, self.rows, how)
+
+    def _trials(self, names: list[str], sample: Tensor) -> Iterator[tuple[str, Cut | None, float]]:
+        """Contenders, and their seconds for a pass over the sample. What is compiled beats its like in torch."""
+        if "narrow" in names:
+            yield "narrow", None, self._seconds("narrow", sample, None)
+        elif "dense" in names and "pruned" not in names:
+            yield "dense", None, self._seconds("dense", sample, None)
+        if "pruned" in names or "integer" in names:
+            name = "pruned" if "pruned" in names else "integer"
+            count, dims = self.rows.shape
+            axes, shares = Axes.principal(self.rows[:: max(1, count // max(TRIAL_ROWS[1], 4 * dims))])
+            for bits in (8, 16) if name == "pruned" else (8,):
+                for cut, seconds in self._heads(name, bits, axes, shares, sample):
+                    yield name, cut, seconds
+
+    def _heads(self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor) -> Iterator[tuple[Cut, float]]:
+        """Longer and longer heads, while it pays, and one of all axes."""
+        dims = self.rows.shape[1]
+        lengths = [length for length in LENGTHS[bits] if length < dims and shares[length - 1] >= SHARE[bits]]
+        lengths += [min(dims, LONGEST if dims > LONGEST else dims)] if bits == 8 or not lengths else []
+        before = math.inf
+        while lengths:
+            length = lengths.pop(0)
+            cut = Cut.fitting(sample, axes, Form(bits, length, axes.refined(sample, length) if bits == 16 else 0))
+            seconds = self._seconds(name, sample, cut)
+            yield cut, seconds
+            if seconds > 1.05 * before:
+                lengths = lengths[-1:] if bits == 8 else []
+            before = seconds
+
+    def _sample(self) -> Tensor:
         """Rows at even distances, a sixteenth within limits."""
         count = len(self.rows)
-        wanted = min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count)
+        wanted = max(1, min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count))
         return self.rows[:: max(1, count // wanted)][:wanted].contiguous()
 
-    def _narrow(self, rows: Tensor) -> Narrow:
-        return Narrow(rows, self.library, self.centroids, self.reach, self.exact)
+    def _kernel(self, name: str, rows: Tensor, how: Cut | None) -> Kernel:
+        if name == "narrow" and self.library is not None:
+            return Narrow(rows, self.library, self.centroids, self.reach, self.exact)
+        if name == "pruned" and self.library is not None and how is not None:
+            return Pruned(rows, self.library, how, self.reach, self.exact)
+        if name == "integer" and how is not None:
+            return Integer(rows, how, self.exact)
+        return Dense(rows, self.centroids, self.reach, None, self.exact)
 
-    def _seconds(self, kernel: Narrow | Pruned) -> float:
-        """Of a pass over the sample, whose labels it knows: the better of two."""
-        labels = torch.empty(len(kernel.rows), dtype=torch.int32)
+    def _seconds(self, name: str, sample: Tensor, how: Cut | None) -> float:
+        """Of a pass over the sample, whose labels the kernel knows: the better of two."""
+        kernel = self._kernel(name, sample, how)
+        labels = torch.empty(len(sample), dtype=torch.int32)
         kernel.assign(self.centroids, labels)
         seconds = []
         for _ in range(2):
             if isinstance(kernel, Pruned):
                 kernel.forget()
+            begin = time.perf_counter()
             kernel.assign(self.centroids, labels)
-            seconds.append(kernel.seconds)
+            own = getattr(kernel, "seconds", 0.0)  # without what does not grow with the rows
+            seconds.append(own or time.perf_counter() - begin)
         return min(seconds)
-
-    def _trials(self, least: float) -> Iterator[tuple[Cut, float]]:
-        """Cuts, and what a pass over the sample takes with them: longer and longer heads, while it pays."""
-        sample, dims = self.sample, self.rows.shape[1]
-        count = len(self.rows)
-        axes, shares = Axes.principal(self.rows[:: max(1, count // max(TRIAL_ROWS[1], 4 * dims))])
-        for bits, lengths in FORMS.items():
-            before = float("inf")
-            tried = [length for length in lengths if length < dims and shares[length - 1] >= SHARE[bits]]
-            tried += [dims] if bits == 8 and dims <= LONGEST else []
-            while tried:
-                length = tried.pop(0)
-                how = Cut.fitting(sample, axes, Form(bits, length, axes.refined(sample) if bits == 16 else 0))
-                seconds = self._seconds(Pruned(sample, self.library, how, self.reach, self.exact))
-                yield how, seconds
-                if seconds > 1.05 * before:
-                    tried = tried[-1:] if bits == 8 else []  # but for all axes, longer ones do not pay
-                before = seconds

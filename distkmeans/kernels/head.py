@@ -106,12 +106,12 @@ class Axes:
         axes = Axes(centre.to(torch.float64), vectors.t().to(torch.float64))
         return axes, variances.cumsum(0) / total
 
-    def refined(self, sample: Tensor) -> int:
+    def refined(self, sample: Tensor, length: int) -> int:
         """How many of the first axes to refine, so that the rest of most rows is a tenth of them."""
         assert self.axes is not None
         turned = (sample.to(torch.float64) - self.centre) @ self.axes[: MOST_REFINED + 1].t()
         square = (sample.to(torch.float64) - self.centre).square().sum(1)
-        for count in range(MOST_REFINED + 1):
+        for count in range(min(MOST_REFINED, length) + 1):
             rest = square - turned[:, :count].square().sum(1)
             if float((100 * rest - square).median()) <= 0:
                 return count

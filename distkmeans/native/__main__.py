@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
@@ -21,7 +22,7 @@ def main() -> int:
     if compiler is None:
         print("distkmeans.native: no C compiler (cc, gcc or clang); set CC, or run without: torch does the work")
         return 1
-    target = here / "_kernels.so"
+    target = here / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"  # what an installation in place builds
     result = subprocess.run([*compiler, *FLAGS, str(here / "kernels.c"), "-o", str(target), "-lm"], check=False)
     if result.returncode == 0:
         print(f"built {target.name}")

@@ -61,7 +61,8 @@ class Fused(Dense):
             sieve.guess(heads, labels)
             self.last = labels
         for rows in sieve.blocks():
-            sieve.run(heads, centroids, self.last, rows)
+            sieve.aim(heads, centroids, self.last, rows)
+            sieve.sift(heads, rows)
             left = sieve.decide(centroids, labels, self.float_pass.is_open, rows)
             self.float_pass.run(facing, labels, rows, left)
 

@@ -254,23 +254,27 @@ class Sieve:
             **self._score_blocks(),
         )  # fmt: skip
 
-    def run(self, facing: CentroidHeads, centroids: Tensor, last: Tensor, rows: slice) -> None:
-        """List the survivors of these rows, at most ``block``; ``last`` (N,) has a label to start from."""
-        count, clusters = rows.stop - rows.start, len(centroids)
+    def aim(self, facing: CentroidHeads, centroids: Tensor, last: Tensor, rows: slice) -> None:
+        """Set the thresholds of these rows, at most ``block``; ``last`` (N,) has a label to start from."""
+        count = rows.stop - rows.start
         aim[self._grid(count, self.shapes.measured)](
             self.rows, *self.rows.stride(), centroids, last,
             self.heads.squares, self.heads.residues, self.heads.norms, facing.scales, self.thresholds,
-            rows.start, count, clusters, self.rows.shape[1], self.unit, float(2 * LOWEST + 2**29), NO_THRESHOLD,
+            rows.start, count, len(centroids), self.rows.shape[1], self.unit, float(2 * LOWEST + 2**29), NO_THRESHOLD,
             block_n=self.shapes.measured, block_d=self.shapes.columns,
         )  # fmt: skip
+
+    def sift(self, facing: CentroidHeads, rows: slice) -> None:
+        """List the survivors of these rows, whose thresholds are set."""
+        count = rows.stop - rows.start
         sieve[self._grid(count, self.shapes.rows)](
             self.heads.heads, facing.heads, facing.init, self.thresholds, self.lists, self.seen,
-            rows.start, count, clusters, self.axes.width,
+            rows.start, count, len(facing.init), self.axes.width,
             **self._score_blocks(), capacity=self.capacity,
         )  # fmt: skip
 
     def decide(self, centroids: Tensor, labels: Tensor, is_open: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        """Label the rows whose survivors ``run`` has listed; the others, counted from the first one, and how many."""
+        """Label the rows whose survivors ``sift`` has listed; the others, counted from the first one, and how many."""
         count, block = rows.stop - rows.start, rows.start // self.block
         left_count = self.left_counts[block : block + 1].zero_()
         decide[self._grid(count, self.shapes.measured)](

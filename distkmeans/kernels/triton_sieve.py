@@ -57,8 +57,10 @@ def guess(
     head = heads + (first + place)[:, None] * (2 * width if fine else width)
     best = tl.full((block_n,), -(2**31), tl.int32)
     index = tl.zeros((block_n,), tl.int32)
-    q = _head(head, live, 0, whole, block_h)
-    q_low = _head(head, live, width, fine and whole, block_h)
+    q = _head(head, live, 0, block_h)
+    q_low = q
+    if fine:
+        q_low = _head(head, live, width, block_h)
     for start in range(0, clusters, block_k):
         scores = _scores(
             q, q_low, head, live, centroid_heads, init, start, clusters, width, fine, whole, block_n, block_k, block_h
@@ -103,8 +105,10 @@ def sieve(
     head = heads + (first + place)[:, None] * (2 * width if fine else width)
     threshold = tl.load(thresholds + place, mask=live, other=2**31 - 1)
     found = tl.zeros((block_n,), tl.int32)
-    q = _head(head, live, 0, whole, block_h)
-    q_low = _head(head, live, width, fine and whole, block_h)
+    q = _head(head, live, 0, block_h)
+    q_low = q
+    if fine:
+        q_low = _head(head, live, width, block_h)
     for start in range(0, clusters, block_k):
         scores = _scores(
             q, q_low, head, live, centroid_heads, init, start, clusters, width, fine, whole, block_n, block_k, block_h
@@ -120,10 +124,9 @@ def sieve(
 
 
 @triton.jit
-def _head(head, live, at, wanted: tl.constexpr, block_h: tl.constexpr):
-    """Places at .. at + block_h of a tile's heads; only one, unused, unless ``wanted``."""
-    h = tl.arange(0, block_h if wanted else 1)
-    return tl.load(head + at + h[None, :], mask=live[:, None], other=0)
+def _head(head, live, at, block_h: tl.constexpr):
+    """Places at .. at + block_h of a tile's heads."""
+    return tl.load(head + at + tl.arange(0, block_h)[None, :], mask=live[:, None], other=0)
 
 
 @triton.jit
@@ -149,7 +152,7 @@ def _scores(
             high = high * 128 + cross + (low >> 7) + 1
     else:
         for at in range(0, width, block_h):
-            part = _head(head, live, at, True, block_h)
+            part = _head(head, live, at, block_h)
             high = tl.dot(part, tl.load(block + at + offset, mask=there, other=0), high, out_dtype=tl.int32)
     return tl.where(there, high + tl.load(init + start + k, mask=start + k < clusters, other=0)[None, :], -(2**31))
 

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import ROOT
 
 pytest.importorskip("triton", reason="triton is not installed: pip install triton, or a torch for CUDA")
+pytestmark = pytest.mark.slow
 
 LAUNCHES = """
 import json, sys

@@ -15,6 +15,7 @@ from distkmeans.data.shard import Shard
 from distkmeans.exact import floats
 from distkmeans.exact.fixed_point import EXACT_ROWS, Grid
 from distkmeans.exact.floats import row_hash
+from distkmeans.kernels import why_not_triton
 
 CHUNK_ELEMENTS = 1 << 18
 """Elements of a temporary: they stay in a core's cache."""
@@ -56,6 +57,11 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> i
     compiled = native.library_for(shard.rows)
     if compiled is not None and new.dtype == torch.int32 and _fits_compiled(shard, into.grid):
         return _tally_compiled(compiled, shard, old, new, into)
+    if not why_not_triton(shard.rows.device):
+        from distkmeans.kernels.triton_runs import Runs, can_add  # reads TRITON_INTERPRET as it is imported
+
+        if can_add(shard.rows, into.grid):
+            return Runs(shard.rows, shard.weights, into.grid).tally(old, new, into.limbs, into.counts)
     if old is None:
         for rows in shard.tiles(EXACT_ROWS):
             _add(shard, rows, [(new[rows].to(torch.int64), 1)], into)

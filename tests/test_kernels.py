@@ -40,14 +40,14 @@ def variants() -> list[str]:
 
 
 @pytest.fixture(params=variants() or ["none"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[native.Library]:
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> native.Library:
     if not BUILT:
         pytest.skip("the compiled kernels are not built here")
     monkeypatch.setenv(native.CHOICE, request.param)
     found = native.library()
     assert found is not None
     assert found.name == request.param
-    yield found
+    return found
 
 
 def pruned(rows: torch.Tensor, library: native.Library, form: Form, exact: bool = True) -> Pruned:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from distkmeans import native
 from distkmeans.errors import InputError
-from distkmeans.kernels import Kernel, integer
+from distkmeans.kernels import Kernel, integer, why_not_triton
 from distkmeans.kernels.dense import Dense, Frame, largest_of
 from distkmeans.kernels.head import Axes, Cut, Form
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
 
-KernelName = Literal["auto", "dense", "integer", "narrow", "pruned"]
+KernelName = Literal["auto", "dense", "integer", "narrow", "pruned", "triton"]
 
 SMALL = 1e8
 """Products of all rows, centroids and columns below which a trial would cost more than it can save."""
@@ -72,6 +72,8 @@ class Choice:
         """Why a kernel cannot serve, or nothing."""
         if kernel == "dense":
             return ""
+        if kernel == "triton":
+            return why_not_triton(self.rows.device)
         if self.rows.device.type != "cpu":
             return "it is for rows on the CPU"
         if kernel in ("narrow", "pruned") and self.library is None:
@@ -89,8 +91,8 @@ class Choice:
     def fastest(self, names: list[str]) -> Kernel:
         """Of these kernels, the one that takes a sample of the rows in the least time; small problems see no trial."""
         small = self.rows.numel() * len(self.centroids) < SMALL
-        for name in ("narrow", "dense"):
-            if name in names and (small or len(names) == 1):
+        for name in ("triton", "narrow", "dense"):
+            if name in names and (small or name == "triton" or len(names) == 1):
                 return self._kernel(name, self.rows, None)
         sample = self._sample()
         least, best, how = math.inf, names[0], None
@@ -135,6 +137,10 @@ class Choice:
         return self.rows[:: max(1, count // wanted)][:wanted].contiguous()
 
     def _kernel(self, name: str, rows: Tensor, how: Cut | None) -> Kernel:
+        if name == "triton":
+            from distkmeans.kernels.triton import Fused  # reads TRITON_INTERPRET as it is imported
+
+            return Fused(rows, self.centroids, self.reach, None, self.exact)
         if name == "narrow" and self.library is not None:
             return Narrow(rows, self.library, self.centroids, self.reach, self.exact)
         if name == "pruned" and self.library is not None and how is not None:

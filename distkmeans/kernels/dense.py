@@ -135,13 +135,17 @@ class Dense:
         if not self.exact:
             self._take_best(target, labels, undecided)
             return 0
-        if not len(undecided):
-            return 0
+        self._settle(centroids, labels, undecided)
+        return len(undecided)
+
+    def _settle(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+        """Decide the rows numbered ``which``: in float64, then exactly."""
+        if not len(which):
+            return
         target = Target.of(centroids, self.frame, torch.float64)
-        rest = self._pass(target, labels, undecided)
+        rest = self._pass(target, labels, which)
         if len(rest):
             self._arbitrate(target, centroids.to(torch.float64), labels, rest)
-        return len(undecided)
 
     def _pass(self, target: Target, labels: Tensor, which: Tensor | None) -> Tensor:
         """Label all rows, or those numbered ``which``; the numbers of the rows that remain open."""

@@ -56,7 +56,7 @@ UP = 1 + 2.0**-16
 
 @dataclass(frozen=True)
 class Form:
-    """bits: 8 or 16, of a coordinate. length: axes kept. refined: how many of them, the first, are refined (16 bits)."""
+    """bits: 8 or 16, of a coordinate. length: axes kept. refined: so many of them, the first, are refined (16 bits)."""
 
     bits: int
     length: int

@@ -1,4 +1,4 @@
-"""Integer heads in plain torch: what the compiled kernel does, for machines without a compiler, by ``torch._int_mm``."""
+"""Integer heads in plain torch, by ``torch._int_mm``: what the compiled kernel does, where there is no compiler."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ class Library:
             raise MemoryError("no memory to sort the rows")
 
     def pack(self, heads: Tensor, bias: Tensor, order: Tensor, words: int) -> tuple[Tensor, Tensor]:
-        """The first words of heads, int32 (K, ...), and their constants (K,) as panels of the centroids in ``order``, -1 for padding."""
+        """The first words of heads, int32 (K, ...), and constants (K,) as panels, in ``order``; -1 for padding."""
         panels = torch.empty(len(order), words, dtype=torch.int32)
         constants = torch.empty(len(order), dtype=torch.int32)
         inputs = _pointers(heads, bias, order)

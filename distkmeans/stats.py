@@ -19,6 +19,8 @@ from distkmeans.kernels import why_not_triton
 
 CHUNK_ELEMENTS = 1 << 18
 """Elements of a temporary: they stay in a core's cache."""
+MOST_ADDED = 1 << 17
+"""Double-doubles that are added one after another within the error bound of the inertia."""
 NARROW = 8
 """Columns up to which a histogram per column beats adding row by row."""
 
@@ -209,13 +211,17 @@ class Terms:
 
     def total(self, square: Fraction, grid: Grid) -> float | None:
         """square + the sum of all terms, correctly rounded; None where a rounding boundary is too near to tell."""
-        high, low = floats.sum_dd((self.values[0], self.values[1]))
-        magnitude = self.values[2].sum()
-        if not torch.isfinite(magnitude):
+        compiled = native.library_for(self.values)
+        if compiled is not None and self.values.shape[1] <= MOST_ADDED:
+            high, low, magnitude = compiled.total(self.values)
+        else:
+            high, low = (float(part) for part in floats.sum_dd((self.values[0], self.values[1])))
+            magnitude = float(self.values[2].sum())
+        if not math.isfinite(magnitude):
             return None
         unit = Fraction(2) ** (int(grid.top[-1]) - 2 * safe_exponent(self.largest))
-        value = square / unit + Fraction(float(high)) + Fraction(float(low))
-        error = Fraction(float(magnitude)) * Fraction(1, 2**85) + Fraction(1, 2**880)
+        value = square / unit + Fraction(high) + Fraction(low)
+        error = Fraction(magnitude) * Fraction(1, 2**85) + Fraction(1, 2**880)
         below, above = (to_float((value + side) * unit) for side in (-error, error))
         return below if below == above else None
 

@@ -199,14 +199,15 @@ def in_panels(order: Tensor) -> Tensor:
 
 def near_together(heads: Tensor) -> Tensor:
     """An order of centroids in which panels are compact: halved again and again along the widest coordinate."""
-    groups = [torch.arange(len(heads))]
-    values = heads.to(torch.float32)
-    while len(groups[0]) > native.PANEL:
-        halves = []
-        for group in groups:
-            column = values[group].var(0, correction=0).argmax()
-            ordered = group[values[group, column].argsort()]
-            middle = -(-len(ordered) // (2 * native.PANEL)) * native.PANEL
-            halves += [ordered[:middle], ordered[middle:]]
-        groups = [half for half in halves if len(half)]
-    return torch.cat(groups).to(torch.int32)
+    count = len(heads)
+    groups = 1 << max(0, (-(-count // native.PANEL) - 1).bit_length())
+    values = torch.nn.functional.pad(heads.to(torch.float32), (0, 0, 0, groups * native.PANEL - count), value=torch.inf)
+    order = torch.arange(len(values)).view(1, -1)
+    while order.shape[0] < groups:
+        group = values[order]
+        finite = group.masked_fill(torch.isinf(group), 0)  # what fills up goes last, wherever it is
+        column = finite.var(1, correction=0).argmax(1)
+        ranked = group.gather(2, column[:, None, None].expand(-1, group.shape[1], 1)).squeeze(2).argsort(1)
+        order = order.gather(1, ranked).view(2 * len(order), -1)
+    order = order.flatten()
+    return order[order < count].to(torch.int32)

@@ -33,13 +33,13 @@ DISTANCES(i8, int8_t, LOAD_I8, (float))
 #undef DISTANCES
 
 /* Of four local rows and the centroids numbered ``label``. */
-static inline void V(distances)(const Assignment *a, const int32_t *row, const int32_t *label, float *out) {
-    const Rows *rows = &a->rows;
+static inline void V(distances)(const Rows *rows, const float *centroids, const int32_t *row, const int32_t *label,
+                                float *out) {
     const char *x[4];
     const float *c[4];
     for (int i = 0; i < 4; i++) {
         x[i] = (const char *)rows->data + row[i] * rows->stride * row_bytes(rows->type);
-        c[i] = a->centroids + (size_t)label[i] * rows->dims;
+        c[i] = centroids + (size_t)label[i] * rows->dims;
     }
     switch (rows->type) {
     case F16: V(distances_f16)((const uint16_t *const *)x, c, rows->dims, out); break;
@@ -99,7 +99,7 @@ static int V(own)(const Assignment *a, const int32_t *record, int rows, Found *f
     if (!count) return everyone;
     for (int i = count; i % 4; i++) id[i] = id[0], label[i] = label[0];
     for (int i = 0; i < count; i += 4) {
-        V(distances)(a, id + i, label + i, distance);
+        V(distances)(&a->rows, a->centroids, id + i, label + i, distance);
         for (int j = 0; j < 4 && i + j < count; j++) {
             Found *f = found + which[i + j];
             const double before = f->low, known = f->high < FLT_MAX;
@@ -169,7 +169,7 @@ static inline void V(offer)(const Assignment *a, const int32_t *record, int row,
         const int32_t id[4] = {record[ID], record[ID], record[ID], record[ID]};
         const int32_t label[4] = {found->label, found->label, found->label, found->label};
         float distance[4];
-        V(distances)(a, id, label, distance);
+        V(distances)(&a->rows, a->centroids, id, label, distance);
         found->distance = distance[0], from_distance(a, found);
         V(offer)(a, record, row, k, d, found, near);
         return;
@@ -185,7 +185,7 @@ static void V(resolve)(const Assignment *a, const int32_t *record, Queue *queue,
         int32_t id[4];
         float distance[4];
         for (int j = 0; j < 4; j++) id[j] = record[queue->row[i + j] * (size_t)a->step + ID];
-        V(distances)(a, id, queue->label + i, distance);
+        V(distances)(&a->rows, a->centroids, id, queue->label + i, distance);
         for (int j = 0; j < 4 && i + j < queue->count; j++) {
             const int r = queue->row[i + j];
             V(offer)(a, record + r * (size_t)a->step, r, queue->label[i + j], distance[j], found + r, near);
@@ -302,4 +302,19 @@ static void V(assign_part)(void *argument, int part, int parts) {
     __atomic_fetch_add(&a->counts.blocks, counts.blocks, __ATOMIC_RELAXED);
     __atomic_fetch_add(&a->counts.full, counts.full, __ATOMIC_RELAXED);
     __atomic_fetch_add(&a->counts.changed, counts.changed, __ATOMIC_RELAXED);
+}
+
+/* Squared distances of rows to the centroids of their labels. */
+static void V(costs_part)(void *argument, int part, int parts) {
+    const Costs *c = argument;
+    for (int64_t i = c->count * part / parts; i < c->count * (part + 1) / parts; i += 4) {
+        int32_t row[4], label[4];
+        float out[4];
+        for (int j = 0; j < 4; j++) {
+            row[j] = (int32_t)(i + j < c->count ? i + j : c->count - 1);
+            label[j] = c->labels[row[j]];
+        }
+        V(distances)(&c->rows, c->centroids, row, label, out);
+        for (int j = 0; j < 4 && i + j < c->count * (part + 1) / parts; j++) c->out[i + j] = out[j];
+    }
 }

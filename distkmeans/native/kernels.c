@@ -105,11 +105,11 @@ void distkmeans_parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
-     steps_part_##isa}
+     steps_part_##isa, costs_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -137,7 +137,7 @@ const char *dkm_variant_name(int variant) { return variants[variant].name; }
 int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
 int64_t dkm_size(int which) {
     const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
-                             sizeof(Steps)};
+                             sizeof(Steps), sizeof(Costs)};
     return sizes[which];
 }
 
@@ -145,6 +145,18 @@ void dkm_assign(Assignment *a, int variant, int threads) { distkmeans_parallel(v
 void dkm_narrow(Narrow *n, int variant, int threads) { distkmeans_parallel(variants[variant].narrow, n, threads); }
 void dkm_means(Means *m, int variant, int threads) { distkmeans_parallel(variants[variant].means, m, threads); }
 void dkm_inertia(Inertia *n, int variant, int threads) { distkmeans_parallel(variants[variant].inertia, n, threads); }
+void dkm_costs(Costs *c, int variant, int threads) { distkmeans_parallel(variants[variant].costs, c, threads); }
+
+/* Sum of double-doubles, and of the third numbers, into ``total``. Error at most count * 2**-103 of the sum of sizes. */
+void dkm_total(const double *high, const double *low, const double *size, int64_t count, double *total) {
+    double h = 0, l = 0, all = 0;
+    for (int64_t k = 0; k < count; k++) {
+        const double s = h + high[k], bb = s - h, e = l + low[k] + ((h - (s - bb)) + (high[k] - bb));
+        h = s + e, l = e - (h - s), all += size[k];
+    }
+    total[0] = h, total[1] = l, total[2] = all;
+}
+
 void dkm_steps(Steps *s, int variant, int threads) { distkmeans_parallel(variants[variant].steps, s, threads); }
 
 /* Rows whose label differs leave their old cluster (none where ``before`` is null) and enter the new one. Returns how

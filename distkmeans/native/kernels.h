@@ -144,6 +144,14 @@ typedef struct { /* of centroids (clusters, dims) before and after: squared step
     int32_t dims, wide;
 } Steps;
 
+typedef struct { /* squared distances, float32 (count,), of rows to their labels' centroids */
+    Rows rows;
+    const float *centroids;
+    const int32_t *labels;
+    float *out;
+    int64_t count;
+} Costs;
+
 typedef void Part(void *argument, int part, int parts);
 void distkmeans_parallel(Part *run, void *argument, int threads);
 

@@ -85,11 +85,11 @@ static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *siz
             const double term = (double)sums[l * width + d] * m->up[l * width + d];
             total[d] += term, size[d] += fabs(term);
         }
-    const double weight = total[m->dims], bound = (2 * m->limbs + 8) * 0x1p-53;
+    const double weight = total[m->dims], inverse = 1 / weight, bound = (2 * m->limbs + 12) * 0x1p-53 * inverse;
     float *mean = m->means + (size_t)k * m->dims;
     uint8_t *mark = m->open + (size_t)k * m->dims;
     for (int d = 0; d < m->dims; d++) {
-        const double quotient = total[d] / weight, error = size[d] / weight * bound;
+        const double quotient = total[d] * inverse, error = size[d] * bound;
         const float low = (float)(quotient - error), high = (float)(quotient + error);
         mean[d] = (float)quotient + 0.0f;
         mark[d] = (low != high || !(fabs(quotient) < INFINITY)) && weight > 0;

@@ -7,8 +7,12 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.problem import Problem
 from distkmeans.stats import ClusterSums, row_costs, safe_exponent, tally
+
+ORDINARY = 40
+"""Exponents of values whose squares are ordinary float32 numbers."""
 
 
 def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterSums, empty: Tensor) -> Tensor:
@@ -40,17 +44,30 @@ def _farthest(problem: Problem, centroids: Tensor, labels: Tensor, sums: Cluster
     """[row number, cluster] of the ``count`` farthest rows over all ranks that may be taken, farthest first."""
     shard, world = problem.shard, problem.world
     with world.guard():
-        costs = row_costs(shard, centroids, labels, safe_exponent(problem.columns.exponent))
-        may = (costs > 0) & (sums.counts[labels.to(torch.int64)] > 1)
+        may = sums.counts[labels.to(torch.int64)] > 1
         if shard.weights is not None:
             may &= shard.weights > 0
-        at = may.nonzero().flatten()
-        best = at[torch.argsort(costs[at], descending=True, stable=True)][:count]
-        numbers = shard.numbers(slice(0, len(shard)))
-        keys = costs[best].view(torch.int64)  # non-negative floats sort as their bits do
-        table = torch.stack([keys, numbers[best], labels[best].to(torch.int64)], dim=1)
+        at = _far(problem, centroids, labels, may.nonzero().flatten(), count)
+        exponent = safe_exponent(problem.columns.exponent)
+        costs = row_costs(shard.subset(at, len(at)), centroids, labels[at], exponent)
+        order = torch.argsort(costs, descending=True, stable=True)
+        order = order[costs[order] > 0][:count]
+        keys = costs[order].view(torch.int64)  # non-negative floats sort as their bits do
+        table = torch.stack([keys, shard.numbers_of(at[order]), labels[at[order]].to(torch.int64)], dim=1)
     rows = world.concat(table).tolist()
     return [row[1:] for row in sorted(rows, key=lambda row: (-row[0], row[1]))[:count]]
+
+
+def _far(problem: Problem, centroids: Tensor, labels: Tensor, at: Tensor, count: int) -> Tensor:
+    """Of the local rows ``at``, ascending, those that may be among the ``count`` farthest: by rough distances."""
+    rows = problem.shard.rows
+    compiled = native.library_for(rows)
+    narrow = rows.dtype != torch.float64 and rows.stride(1) == 1 and labels.dtype == torch.int32
+    if compiled is None or not narrow or len(at) <= count or abs(problem.columns.exponent) > ORDINARY:
+        return at
+    rough = compiled.costs(rows, centroids, labels)[at]
+    least = rough.topk(count).values[-1] * (1 - 4 * (rows.shape[1] + 40) * 2.0**-24) - rows.shape[1] * 2.0**-110
+    return at[rough >= least]
 
 
 def _choose(farthest: list[list[int]], counts: Tensor, empty: Tensor) -> list[tuple[int, int]]:

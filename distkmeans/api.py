@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from distkmeans.init.given import Called, Given
 from distkmeans.kernels.choose import KernelName
 from distkmeans.metrics import metrics
 from distkmeans.model import assign, like
-from distkmeans.problem import Precision, pose
+from distkmeans.problem import Memory, Precision, pose
 from distkmeans.schema import check, check_value
 from distkmeans.solvers import solvers
 from distkmeans.world import World, join
@@ -51,6 +51,7 @@ def fit(
     tol: float = 1e-4,
     seed: int = 0,
     precision: str = "exact",
+    memory: str = "auto",
     empty: str = "farthest",
     kernel: KernelName = "auto",
     tile_rows: int | None = None,
@@ -62,7 +63,8 @@ def fit(
     float64; in a torchrun job every rank passes its own rows, together they are one data set. k: clusters.
     init: plus_plus, random or parallel, an array (K, D), or a function (rows, k, seed) -> (K, D). metric: euclidean
     or cosine. weights: (N,), 0 or more. n_init: seedings to try. tol: times the mean feature variance. precision:
-    exact, or fast, which skips the proofs. empty: farthest, keep or fail. device: auto (default), cpu or cuda.
+    exact, or fast, which skips the proofs. memory: auto, or low, which keeps little beside the rows. empty: farthest,
+    keep or fail. kernel: as solver.kernel. device: auto (default), cpu or cuda.
 
     Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
     true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
@@ -76,9 +78,10 @@ def fit(
         pieces = {"seeding": _seeding(init), "solver": solvers.build("lloyd", options, prefix="")}
         plan = Plan(**check(Plan, {"k": k, **pieces, "n_init": n_init, "seed": seed}))
         exact = check_value("precision", precision, Precision) == "exact"
+        frugal = check_value("memory", memory, Memory) == "low"
     shard = own_shard(world, rows, vector)
     _warn_of_copies(world, rows)
-    problem = pose(world, shard, metrics.build(metric), exact)
+    problem = replace(pose(world, shard, metrics.build(metric), exact), frugal=frugal)
     solution = cluster(problem, plan, lambda restart, record: None).solution
     return Result(
         like(solution.centroids, x), like(solution.labels, x), solution.inertia, solution.iterations, solution.converged

@@ -17,13 +17,15 @@ from distkmeans.world import World
 
 Precision = Literal["exact", "fast"]
 """exact: every label is proved. fast: the proofs are skipped, and results may differ in near ties."""
+Memory = Literal["auto", "low"]
+"""low: nothing of the size of the rows is kept beside them, at some speed. The results are the same."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """columns, moments: of the rows as the solver sees them. grid: where sums of weight * (row, 1) are exact.
 
-    exact: labels are proved.
+    exact: labels are proved. frugal: nothing of the size of the rows is kept beside them.
     """
 
     world: World
@@ -33,6 +35,7 @@ class Problem:
     moments: Moments
     grid: Grid
     exact: bool = True
+    frugal: bool = False
 
     def centroids(self, values: Tensor) -> Tensor:
         """float64 (K, D) values as centroids: the problem's type and device, placed by its metric."""

@@ -70,7 +70,9 @@ class Reader:
         transform, problem = self._once("problem", problem_key(given), lambda: self._pose(settings, opened))
         ids = self._once("ids", data_key(given), lambda: self._ids(settings, problem.shard))
         image = getattr(opened.source, "image", None)
-        return Read(replace(problem, exact=settings.exact), transform, ids, image, self.reads - before)
+        return Read(
+            replace(problem, exact=settings.exact, frugal=settings.frugal), transform, ids, image, self.reads - before
+        )
 
     def _pose(self, settings: Settings, opened: Opened) -> tuple[Transform, Problem]:
         transform, shard = self._once(

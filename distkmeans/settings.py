@@ -15,7 +15,7 @@ from distkmeans.data import Source, sources
 from distkmeans.errors import InputError
 from distkmeans.init import inits
 from distkmeans.metrics import Metric, metrics
-from distkmeans.problem import Precision
+from distkmeans.problem import Memory, Precision
 from distkmeans.registry import Registry
 from distkmeans.schema import Range
 from distkmeans.solvers import solvers
@@ -40,6 +40,7 @@ class General:
     seed: int = 0
     n_init: Annotated[int, Range(1)] = 1
     precision: Precision = "exact"
+    memory: Memory = "auto"
     dry_run: bool = False
     plugins: Sequence[str] = ()
 
@@ -139,6 +140,10 @@ class Settings:
     @property
     def exact(self) -> bool:
         return self.general.precision == "exact"
+
+    @property
+    def frugal(self) -> bool:
+        return self.general.memory == "low"
 
 
 def _top_level(given: Mapping[str, Any]) -> dict[str, Any]:

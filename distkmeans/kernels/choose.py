@@ -22,6 +22,8 @@ from distkmeans.kernels.pruned import Pruned
 
 KernelName = Literal["auto", "dense", "integer", "narrow", "pruned", "triton"]
 
+KEEPERS = ("integer", "pruned", "triton")
+"""Kernels that keep a head of every row."""
 SMALL = 1e8
 """Products of all rows, centroids and columns below which a trial would cost more than it can save."""
 TRIAL_ROWS = 1536, 4096
@@ -39,19 +41,21 @@ def choose(
     tile_rows: int | None = None,
     exact: bool = True,
     kernel: KernelName = "auto",
+    frugal: bool = False,
 ) -> Kernel:
     """The kernel for these rows: (N, D) as stored, on their device. ``centroids`` (K, D) are the first to come.
 
     largest: absolute value that no row, of any rank, and no later centroid exceeds; None where these are all.
     tile_rows: of the dense kernel, which it asks for. kernel: its name, where not the fastest is wanted. Raises
-    InputError for one that cannot be had.
+    InputError for one that cannot be had. frugal: only kernels that keep no heads of the rows.
     """
     reach = max(largest_of(rows) if largest is None else largest, largest_of(centroids))
     if kernel == "dense" or (tile_rows and kernel == "auto"):
         return Dense(rows, centroids, reach, tile_rows, exact)
     choice = Choice(rows, centroids, native.library_for(rows, centroids), reach, exact)
     if kernel == "auto":
-        return choice.fastest([name for name in get_args(KernelName)[1:] if not choice.refusal(name)])
+        names = [name for name in get_args(KernelName)[1:] if not (frugal and name in KEEPERS)]
+        return choice.fastest([name for name in names if not choice.refusal(name)])
     refusal = choice.refusal(kernel)
     if refusal:
         raise InputError(f"solver.kernel={kernel}: {refusal}; use auto")

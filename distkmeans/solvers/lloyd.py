@@ -74,7 +74,9 @@ class Lloyd:
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
         with problem.world.guard():
             largest = float(problem.columns.largest.max())
-            kernel = choose(problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel)
+            kernel = choose(
+                problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel, problem.frugal
+            )
         limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent))
         state = start(problem, centroids)
         while not state.converged and state.iteration < self.max_iter:

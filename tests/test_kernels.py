@@ -15,7 +15,7 @@ import distkmeans
 from distkmeans import native
 from distkmeans.data.patches import open_patches
 from distkmeans.errors import InputError
-from distkmeans.kernels.choose import KernelName, choose
+from distkmeans.kernels.choose import JUDGED, Choice, Judged, KernelName, choose
 from distkmeans.kernels.dense import Dense, Frame, largest_of
 from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Target
 from distkmeans.kernels.integer import Integer
@@ -224,6 +224,25 @@ def test_unknown_labels_are_marked(library: native.Library) -> None:
     assert kernel.assign(torch.stack([centroids[0], centroids[0] * torch.tensor([1, -1, 1])]), labels) == 30
     assert (kernel.records.view(torch.float32)[:30, 4] == FLOAT_MAX).all()
     assert (labels == 0).all()
+
+
+@needs_compiler
+def test_another_head_can_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged again, the head that the clock favours takes over from labels that are known, and labels stay true."""
+    rows = torch.randn(3000, 40, generator=torch.Generator().manual_seed(1)) * torch.linspace(4, 0.1, 40)
+    library = native.library()
+    assert library is not None
+    choice = Choice(rows, rows[:100], library, 30.0, True)
+    axes, _ = Axes.principal(rows)
+    rivals = [Cut.fitting(rows, axes, Form(8, length)) for length in (12, 40)]
+    kernel, (labels, expected) = Judged(choice, rivals), torch.empty(2, 3000, dtype=torch.int32)
+    monkeypatch.setattr(Choice, "seconds", lambda self, name, sample, how, centroids: float(how is rivals[0]))
+    for step in range(JUDGED[0] + 2):
+        centroids = rows[:100] * (1 + step / 50)
+        kernel.assign(centroids, labels)
+        Dense(rows, centroids, 30.0, None, True).assign(centroids, expected)
+        assert torch.equal(labels, expected)
+        assert kernel.kernel.how is rivals[step >= JUDGED[0] - 1]
 
 
 def test_near_together_is_an_order() -> None:

@@ -30,7 +30,9 @@ def why_not_triton(device: torch.device) -> str:
 class Kernel(Protocol):
     """Assigns the rows that it was made for, iteration after iteration."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For logs and summaries."""
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the label of each row into ``labels`` (N,); the number of rows that the fast pass left open."""

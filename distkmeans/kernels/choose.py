@@ -30,6 +30,10 @@ TRIAL_ROWS = 1536, 4096
 LENGTHS = {8: (28, 60, 92, 124, 188, 252, 380, 508), 16: (14, 22, 30, 46)}
 SHARE = {8: 0.5, 16: 0.8}
 """Of the variance, that a head must hold to be tried."""
+SIMPLER = 0.2
+"""By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""
+RIVALS, JUDGED = 2, (12, 48)
+"""Heads that stay in the race, and the passes before which they are judged again."""
 LONGEST = 1024
 """Axes of a head at most."""
 
@@ -98,19 +102,21 @@ class Choice:
         for name in ("triton", "narrow", "dense"):
             if name in names and (small or name == "triton" or len(names) == 1):
                 return self._kernel(name, self.rows, None)
-        sample = self._sample()
-        least, best, how = math.inf, names[0], None
-        for name, cut, seconds in self._trials(names, sample):
-            if seconds < least:
-                least, best, how = seconds, name, cut
-        return self._kernel(best, self.rows, how)
+        trials = list(self._trials(names, self.sample()))
+        if not trials:
+            return self._kernel(names[0], self.rows, None)
+        best, how, _ = min(trials, key=lambda trial: trial[2])
+        if best != "pruned" or how is None:
+            return self._kernel(best, self.rows, how)
+        rivals = [(seconds, cut) for _, cut, seconds in trials if cut and cut.form.bits == how.form.bits]
+        return Judged(self, [cut for _, cut in sorted(rivals, key=lambda rival: rival[0])[:RIVALS]])
 
     def _trials(self, names: list[str], sample: Tensor) -> Iterator[tuple[str, Cut | None, float]]:
         """Contenders, and their seconds for a pass over the sample. What is compiled beats its like in torch."""
         if "narrow" in names:
-            yield "narrow", None, self._seconds("narrow", sample, None)
+            yield "narrow", None, self.seconds("narrow", sample, None) * (1 - SIMPLER)
         elif "dense" in names and "pruned" not in names:
-            yield "dense", None, self._seconds("dense", sample, None)
+            yield "dense", None, self.seconds("dense", sample, None)
         if "pruned" in names or "integer" in names:
             name = "pruned" if "pruned" in names else "integer"
             count, dims = self.rows.shape
@@ -128,13 +134,13 @@ class Choice:
         while lengths:
             length = lengths.pop(0)
             cut = Cut.fitting(sample, axes, Form(bits, length, axes.refined(sample, length) if bits == 16 else 0))
-            seconds = self._seconds(name, sample, cut)
+            seconds = self.seconds(name, sample, cut)
             yield cut, seconds
             if seconds > 1.05 * before:
                 lengths = lengths[-1:] if bits == 8 else []
             before = seconds
 
-    def _sample(self) -> Tensor:
+    def sample(self) -> Tensor:
         """Rows at even distances, a sixteenth within limits."""
         count = len(self.rows)
         wanted = max(1, min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count))
@@ -153,17 +159,59 @@ class Choice:
             return Integer(rows, how, self.exact)
         return Dense(rows, self.centroids, self.reach, None, self.exact)
 
-    def _seconds(self, name: str, sample: Tensor, how: Cut | None) -> float:
+    def seconds(self, name: str, sample: Tensor, how: Cut | None, centroids: Tensor | None = None) -> float:
         """Of a pass over the sample, whose labels the kernel knows: the better of two."""
         kernel = self._kernel(name, sample, how)
         labels = torch.empty(len(sample), dtype=torch.int32)
-        kernel.assign(self.centroids, labels)
+        centroids = self.centroids if centroids is None else centroids
+        kernel.assign(centroids, labels)
         seconds = []
         for _ in range(2):
             if isinstance(kernel, Pruned):
                 kernel.forget()
             begin = time.perf_counter()
-            kernel.assign(self.centroids, labels)
+            kernel.assign(centroids, labels)
             own = getattr(kernel, "seconds", 0.0)  # without what does not grow with the rows
             seconds.append(own or time.perf_counter() - begin)
         return min(seconds)
+
+
+class Judged:
+    """The pruned kernel with the best head of some, which are timed again as centroids settle: then others may win.
+
+    A change costs the time of cutting all rows, so it must pay for that over three times the passes so far.
+    """
+
+    def __init__(self, choice: Choice, rivals: list[Cut]) -> None:
+        self.choice, self.rivals, self.passes = choice, rivals, 0
+        self.labels: Tensor | None = None
+        self._take(rivals[0])
+
+    @property
+    def name(self) -> str:
+        return self.kernel.name
+
+    def assign(self, centroids: Tensor, labels: Tensor) -> int:
+        self.passes += 1
+        if self.passes in JUDGED and len(self.rivals) > 1:
+            self._judge(centroids)
+        self.labels = labels
+        return self.kernel.assign(centroids, labels)
+
+    def _judge(self, centroids: Tensor) -> None:
+        sample = self.choice.sample()
+        times = [self.choice.seconds("pruned", sample, cut, centroids) for cut in self.rivals]
+        best = min(range(len(times)), key=times.__getitem__)
+        now = self.rivals.index(self.kernel.how)
+        gain = (times[now] - times[best]) * len(self.choice.rows) / len(sample)
+        if 3 * self.passes * gain > self.cost and self.labels is not None:
+            self._take(self.rivals[best], self.labels)
+
+    def _take(self, how: Cut, labels: Tensor | None = None) -> None:
+        begin = time.perf_counter()
+        choice = self.choice
+        assert choice.library is not None
+        self.kernel = Pruned(choice.rows, choice.library, how, choice.reach, choice.exact)
+        if labels is not None:
+            self.kernel.start(labels, len(choice.centroids))
+        self.cost = time.perf_counter() - begin

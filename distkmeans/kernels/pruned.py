@@ -84,6 +84,12 @@ class Pruned:
         self.seen = centroids.clone()
         return undecided
 
+    def start(self, labels: Tensor, clusters: int) -> None:
+        """Begin from labels (N,) that someone else found: guesses; all ``clusters`` centroids count as moved."""
+        self.records[: len(labels), 1] = labels
+        self.seen = torch.full((clusters, self.rows.shape[1]), torch.nan)
+        self.aim = Aim(self.how)
+
     def forget(self) -> None:
         """Take all centroids for moved in the next pass, so that a pass can be timed twice."""
         self.seen = torch.full_like(self.seen, torch.nan) if self.seen is not None else None

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from distkmeans import native
 from distkmeans.cost_model import Size
 from distkmeans.init.plus_plus import trials
 from distkmeans.init.potential import KEPT_ELEMENTS
+from distkmeans.kernels.choose import LONGEST
 from distkmeans.kernels.dense import automatic_tile
 from distkmeans.problem import Problem
 from distkmeans.settings import Settings
@@ -60,11 +62,18 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
     return Memory(
         rows=rows * (as_read + as_seen) + weights,
         seeding=_seeding_bytes(settings, rows, dims, k),
-        solving=2 * labels + rows * 9 + 4 * size.sums_bytes + scores,
+        solving=2 * labels + rows * (9 + head_bytes(settings, dims, stored)) + 4 * size.sums_bytes + scores,
         stored=as_read,
         dtype=str(stored).removeprefix("torch."),
         packet=size.packet_bytes,
     )
+
+
+def head_bytes(settings: Settings, dims: int, stored: torch.dtype) -> int:
+    """Of a row's head at most, and of its copy while heads are sorted: kernels/pruned.py."""
+    if settings.frugal or stored == torch.float64:
+        return 0
+    return 2 * 4 * (native.HEADER + 1 + -(-min(dims, LONGEST) // 4))
 
 
 def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import distkmeans
+from distkmeans import native
 from distkmeans.clustering import Clustering, cluster
 from distkmeans.errors import DistkmeansError, InputError
 from distkmeans.launcher import launch_seconds
@@ -77,6 +78,10 @@ class Job:
 
     def _solve(self, read: Read, directory: RunDir) -> dict[str, Any]:
         plan = self.settings.plan
+        if self.world.device.type == "cpu" and native.library() is None:
+            self.world.tell(
+                f"kernels run in torch: the compiled ones are {native.why_not()} (python -m distkmeans.native)"
+            )
         progress = Progress(self.world, read.problem.shard.total, getattr(plan.solver, "max_iter", None))
 
         def hear(restart: int, record: Record) -> None:

@@ -169,6 +169,18 @@ def test_pictures_that_fail_do_not_cost_the_run(
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["converged"]
 
 
+def test_no_compiled_kernels_are_told_once_and_change_no_byte(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("data=patches", "k=20", "init=random", "run.dir=with", "solver.max_iter=3")
+    monkeypatch.setenv("DISTKMEANS_NATIVE", "off")
+    done = train("data=patches", "k=20", "init=random", "run.dir=without", "solver.max_iter=3")
+    assert done.stderr.count("kernels run in torch: the compiled ones are switched off") == 1
+    assert json.loads((tmp_path / "without" / "summary.json").read_text())["kernel"].startswith("torch")
+    for name in ("centroids.npy", "labels/part-00000-of-00001.npy"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
 def test_precision_fast_says_so(train: Train, tmp_path: Path) -> None:
     done = train("precision=fast", "run.dir=out")
     assert "precision=fast: labels are not proved" in done.stderr

@@ -9,7 +9,7 @@ import torch
 from distkmeans import native
 from distkmeans.cost_model import Size
 from distkmeans.init.plus_plus import trials
-from distkmeans.init.potential import KEPT_ELEMENTS
+from distkmeans.init.potential import KEPT_ELEMENTS, TILE_ROWS
 from distkmeans.kernels.choose import LONGEST
 from distkmeans.kernels.dense import automatic_tile
 from distkmeans.problem import Problem
@@ -77,14 +77,22 @@ def head_bytes(settings: Settings, dims: int, stored: torch.dtype) -> int:
 
 
 def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:
-    """Of the potential of k-means++ and k-means||: rows on its grid in float32, distances in float64."""
+    """Of the potential of k-means++ and k-means||: rows on its grid in float32, and what is known of each row.
+
+    Squares, levels, nearest centres, their distances and row numbers are 32 bytes. On top come, for k-means++, scores
+    and the open rows of a round, and for k-means|| the labels, lengths and scores of the assignment of its rounds.
+    """
     seeding = settings.plan.seeding
     name = settings.given["init"]["name"]
     if name not in ("plus_plus", "parallel"):
         return rows * 16 if seeding.draws else 0
     taken = min(rows, getattr(seeding, "sample", None) or rows)
-    tried = trials(k) * taken if name == "plus_plus" else 0
-    return taken * (4 * dims + 24) + 8 * min(KEPT_ELEMENTS, tried)
+    potential = taken * (4 * dims + 32)
+    if name == "plus_plus":
+        scores = min(taken, TILE_ROWS) * 4 * (trials(k) + 1)
+        return potential + scores + min(taken, KEPT_ELEMENTS // trials(k)) * 8 * (trials(k) + 1)
+    drawn = max(1, int(getattr(seeding, "oversampling", 1) * k))
+    return potential + taken * 8 + min(taken, automatic_tile(drawn)) * drawn * 4
 
 
 def passes_of(settings: Settings, total: int) -> list[tuple[str, str]]:
@@ -104,7 +112,7 @@ def passes_of(settings: Settings, total: int) -> list[tuple[str, str]]:
 def _seeding_passes(settings: Settings, total: int) -> str:
     seeding, k = settings.plan.seeding, settings.general.k
     sample = getattr(seeding, "sample", None)
-    count = {"plus_plus": k, "parallel": getattr(seeding, "rounds", 0) + 2, "random": 1}.get(
+    count = {"plus_plus": k, "parallel": getattr(seeding, "rounds", 0) + 1, "random": 1}.get(
         settings.given["init"]["name"], 1 if seeding.draws else 0
     )
     return f"{count:,} over {sample:,} rows" if sample and sample < total else f"{count:,}"

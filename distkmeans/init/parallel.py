@@ -12,12 +12,15 @@ from distkmeans.data.shard import Shard, weight_type
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
+from distkmeans.init.mass import Mass
 from distkmeans.init.plus_plus import greedy
-from distkmeans.init.potential import Mass, Potential
+from distkmeans.init.potential import Potential
 from distkmeans.init.random import draw_rows
-from distkmeans.kernels.choose import choose
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
+
+DRAWN_ROWS = 1 << 15
+"""Rows that draw at a time: their random numbers stay in a cache."""
 
 
 @inits.register("parallel")
@@ -36,9 +39,10 @@ class Parallel:
 
     def __call__(self, problem: Problem, k: int, seed: int) -> Seeds:
         chosen = sampled(problem, self.sample, k, seed)
-        candidates = self.candidates(chosen, k, seed)
-        values = chosen.shard.fetch(chosen.world, candidates).to(chosen.shard.centroid_type)
-        weights = _weights(chosen, values)
+        drawn, potential = self._draw(chosen, k, seed)
+        candidates, order = torch.sort(drawn)
+        values = torch.cat(potential.centres)[order].to(chosen.shard.centroid_type)
+        weights = _weights(chosen, potential)[order]
         counting = weights > 0  # a copy of another candidate, or one without weight, is no seed
         if int(counting.sum()) < k:
             found = candidates[counting]
@@ -49,6 +53,10 @@ class Parallel:
 
     def candidates(self, problem: Problem, k: int, seed: int) -> Tensor:
         """Global row numbers, ascending: the first centre, and about oversampling * k rows of every round."""
+        return torch.sort(self._draw(problem, k, seed)[0]).values
+
+    def _draw(self, problem: Problem, k: int, seed: int) -> tuple[Tensor, Potential]:
+        """The candidates in the order in which they come, and what they leave of the potential. None comes twice."""
         world, shard = problem.world, problem.shard
         candidates = draw_rows(problem, 1, Stream(seed, "parallel/first"))
         potential = Potential(problem)
@@ -63,14 +71,14 @@ class Parallel:
             stream = Stream(seed, "parallel/draw", step)
             drawn = [
                 numbers[stream.uniform(numbers) * float(total) < potential.share(tile) * (self.oversampling * k)]
-                for tile in shard.tiles()
+                for tile in shard.tiles(DRAWN_ROWS)
                 for numbers in [shard.numbers(tile)]
             ]
             new = world.concat(torch.cat(drawn) if drawn else candidates[:0])
             if len(new):
                 potential.add(shard.fetch(world, new))
                 candidates = torch.cat([candidates, new])
-        return torch.unique(candidates)
+        return candidates, potential
 
 
 def _reduce(problem: Problem, values: Tensor, weights: Tensor, k: int, seed: int) -> Tensor:
@@ -82,15 +90,13 @@ def _reduce(problem: Problem, values: Tensor, weights: Tensor, k: int, seed: int
     return greedy(seeding, k, seed)
 
 
-def _weights(problem: Problem, candidates: Tensor) -> Tensor:
-    """float64 (M,): the weight of the rows nearest to each candidate (M, D). Integer sums: alike at any world size."""
-    shard = problem.shard
-    labels = torch.empty(len(shard), dtype=torch.int64, device=candidates.device)
-    choose(shard.rows, candidates).assign(candidates, labels)
-    totals = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
+def _weights(problem: Problem, potential: Potential) -> Tensor:
+    """float64 (M,): the weight of the rows that each centre owns. Integer sums: alike at any world size."""
+    shard, owner = problem.shard, potential.owner
+    totals = torch.zeros(potential.count, dtype=torch.int64, device=owner.device)
     if shard.weights is None:
-        totals.index_add_(0, labels, torch.ones_like(labels))
+        totals.index_add_(0, owner, torch.ones_like(owner, dtype=torch.int64))
         return problem.world.sum_(totals).to(torch.float64)
     top = int(problem.columns.top[-1]) + shard.total.bit_length()
-    totals.index_add_(0, labels, floats.scale(shard.weights.to(torch.float64), 62 - top).to(torch.int64))
+    totals.index_add_(0, owner, floats.scale(shard.weights.to(torch.float64), 62 - top).to(torch.int64))
     return floats.scale(problem.world.sum_(totals).to(torch.float64), top - 62)

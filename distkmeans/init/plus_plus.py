@@ -12,13 +12,15 @@ from torch import Tensor
 
 from distkmeans.exact.random import Stream
 from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
-from distkmeans.init.potential import Mass, Potential
+from distkmeans.init.mass import Mass
+from distkmeans.init.potential import TILE_ROWS, Potential
 from distkmeans.init.random import draw_rows
 from distkmeans.problem import Problem
 
 LONG_S = 300.0
 """A seeding that will take longer is announced."""
-PROBE_ROWS = 1 << 18
+ROUND = 1.4
+"""A round takes so many times the time of its fast pass: 1.2 with 10**6 x 16 rows, 1.5 with 10**5 x 128."""
 
 
 @inits.register("plus_plus")
@@ -42,10 +44,10 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
     collectives a round: the candidates' coordinates, and what each would leave on every rank.
     """
     world, shard = problem.world, problem.shard
-    picked = draw_rows(problem, 1, Stream(seed, "plus_plus/first"))
+    first = draw_rows(problem, 1, Stream(seed, "plus_plus/first"))
     potential = Potential(problem)
-    potential.add(shard.fetch(world, picked))
-    count = trials(k)
+    potential.add(shard.fetch(world, first))
+    count, picked = trials(k), [first]
     _announce(problem, potential, k, count)
     per_rank = Mass(world.per_rank(potential.mass().parts))
     while len(picked) < k:
@@ -53,18 +55,19 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
         if potential.refine(sum(totals), int(per_rank.parts[:, -1].sum())):
             per_rank = Mass(world.per_rank(potential.mass().parts))
             totals = per_rank.totals()
-        if not sum(totals):  # every row lies on a centre: any others will do
-            rest = draw_rows(problem, k - len(picked), Stream(seed, "plus_plus/rest"), without=picked)
-            return torch.cat([picked, rest])
+        whole = sum(totals)
+        if not whole:  # every row lies on a centre: any others will do
+            stream, found = Stream(seed, "plus_plus/rest"), torch.cat(picked)
+            return torch.cat([found, draw_rows(problem, k - len(found), stream, without=found)])
         stream = Stream(seed, "plus_plus/draw", len(picked))
-        numbers, values = _draw(problem, potential, totals, [stream.integer(sum(totals), t) for t in range(count)])
+        numbers, values = _draw(problem, potential, totals, [stream.integer(whole, trial) for trial in range(count)])
         left = world.per_rank(potential.mass_with(values).parts)
-        whole = Mass(left.sum(0)).totals()
-        best = whole.index(min(whole))
+        leaves = Mass(left.sum(0)).totals()
+        best = leaves.index(min(leaves))
         potential.add_tried(values, best)
-        picked = torch.cat([picked, numbers[best : best + 1]])
+        picked.append(numbers[best : best + 1])
         per_rank = Mass(left[:, best])
-    return picked
+    return torch.cat(picked)
 
 
 def trials(k: int) -> int:
@@ -76,24 +79,26 @@ def _draw(problem: Problem, potential: Potential, totals: list[int], places: lis
     """The rows at these places of the running sum over ranks: global numbers (m,), values (m, D)."""
     world, shard = problem.world, problem.shard
     ends = list(itertools.accumulate(totals))
-    numbers = torch.zeros(len(places), dtype=torch.int64, device=world.device)
+    drawn = torch.zeros(len(places), shard.dims + 1, dtype=torch.float64, device=world.device)  # the number comes last
     mine = [index for index, place in enumerate(places) if bisect.bisect_right(ends, place) == world.rank]
     if mine:
         before = ends[world.rank] - totals[world.rank]
-        local = torch.tensor(potential.rows_at([places[index] - before for index in mine]), device=world.device)
-        numbers[mine] = shard.numbers_of(local)
-    numbers = world.sum_(numbers)
-    return numbers, shard.fetch(world, numbers)
+        rows = torch.tensor(potential.rows_at([places[index] - before for index in mine]), device=world.device)
+        drawn[mine, :-1] = shard.rows.index_select(0, rows).to(torch.float64)
+        drawn[mine, -1] = shard.numbers_of(rows).to(torch.float64)
+    world.sum_(drawn)
+    return drawn[:, -1].to(torch.int64), drawn[:, :-1]
 
 
 def _announce(problem: Problem, potential: Potential, k: int, count: int) -> None:
-    """Say beforehand when this will take long, from the time of one round over a part of the rows."""
-    rows = min(PROBE_ROWS, len(problem.shard))
+    """Say beforehand when this will take long, from the time of the fast pass over a part of the rows."""
+    rows = min(TILE_ROWS, len(problem.shard))
     if not rows or k < 2:
         return
+    tried = potential.space.place(potential.centres[0].expand(count, -1))
     start = time.perf_counter()
-    potential.mass_with(potential.centres[0].expand(count, -1), rows)
-    seconds = (time.perf_counter() - start) / rows * len(problem.shard) * (k - 1)
+    potential.space.open_rows(slice(0, rows), tried)
+    seconds = ROUND * (time.perf_counter() - start) / rows * len(problem.shard) * (k - 1)
     if seconds > LONG_S:
         problem.world.warn(
             f"init=plus_plus: {k - 1:,} passes over {problem.shard.total:,} rows, about {_span(seconds)};"

@@ -1,84 +1,51 @@
 """The potential of k-means++: every row's squared distance to its nearest centre so far, as integers.
 
-Rows are rounded to a grid of b bits with 2 b + log2 D + 2 <= 53, so that a float64 matrix product gives their squared
-distances exactly, in any order of summation; integer sums of them are the same at any world size. Where the grid is
-too coarse for what is left to tell apart (an outlier has stretched it), distances are float64, summed in a fixed
-order and cut to 52 bits below the largest.
+Integer sums of them are the same at any world size. A new centre is held against the rows that may come closer to it
+only, and takes from the sums what these lose. Distances are exact on a grid (``lattice``), or float64 where the grid is
+too coarse for what is left to tell apart (``continuum``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from distkmeans.exact import floats
+from distkmeans.init.continuum import UNIT_BITS, Continuum
+from distkmeans.init.lattice import Lattice
+from distkmeans.init.mass import BLOCK_ROWS, LIMB, WEIGHT_BITS, Blocks, Mass, limbs
 from distkmeans.problem import Problem
-from distkmeans.stats import safe_exponent, to_float
+from distkmeans.stats import safe_exponent
 
-LIMB = 26
-WEIGHT_BITS = 24
 COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
 KEPT_ELEMENTS = 1 << 24
-"""Distances of the rows to tried centres that are kept for the one that wins."""
-RUN_ROWS = 1 << 15
-"""Rows of a running sum: it stays in a cache, and leaves no holes in the memory that a process keeps."""
+"""Distances of open rows to tried centres that are kept for the one that wins."""
+CHUNK_ELEMENTS = 1 << 19
+"""Elements of float64 temporaries: they stay in a cache, and leave no holes in the memory that a process keeps."""
+TILE_ROWS = 1 << 17
+"""Rows that the fast pass takes at a time: their scores stay in a cache."""
 TINY = 2.0**-300
 """Largest float64 distance below which they are scaled anew."""
 
 
-@dataclass
-class Mass:
-    """Integer sums of weight * squared distance: limbs of LIMB bits, most significant first, then the rows above 0."""
-
-    parts: Tensor
-
-    def totals(self) -> list[int]:
-        """Python integers for (..., L + 1) parts, flattened."""
-        rows = self.parts[..., :-1].reshape(-1, self.parts.shape[-1] - 1).tolist()
-        return [sum(limb << (LIMB * place) for place, limb in enumerate(reversed(row))) for row in rows]
-
-
 class Potential:
-    """This rank's rows on the grid, and the distance of each to its nearest centre so far."""
+    """This rank's rows, which centre is nearest to each (owner, in the order of coming) and how near: float64."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem, self.shard = problem, problem.shard
-        self.world = problem.world
-        self.coarse, self.unit = False, 0
-        self.centres: list[Tensor] = []
-        self.tried: Tensor | None = None
-        self.has_tried = False
-        self.nearest = torch.full((len(self.shard),), torch.inf, dtype=torch.float64, device=self.world.device)
+        self.problem, self.shard, self.world = problem, problem.shard, problem.world
+        rows, device = len(self.shard), self.world.device
         self.by = safe_exponent(problem.columns.exponent)
-        self._place_on_grid()
+        self.space: Lattice | Continuum = Lattice(problem, self.by)
+        self.centres: list[Tensor] = []
+        self.count = 0
+        self.nearest = torch.full((rows,), torch.inf, dtype=torch.float64, device=device)
+        self.owner = torch.zeros(rows, dtype=torch.int32, device=device)
         self.weights = self._integer_weights()
-
-    def _place_on_grid(self) -> None:
-        dims = self.shard.dims
-        bits = min(24, (51 - max(0, (dims - 1).bit_length())) // 2)
-        means = [to_float(mean) for mean in self.problem.moments.means()]
-        self.shift = floats.scale(torch.tensor(means, dtype=torch.float64, device=self.world.device), self.by)
-        reach = torch.zeros(1, dtype=torch.float64, device=self.world.device)
-        for tile in self.shard.tiles():
-            reach = torch.maximum(reach, self._shifted(self.shard.rows[tile]).abs().max())
-        self.world.max_(reach)
-        self.zoom = bits - int(floats.exponent(reach)[0]) if reach > 0 else 0
-        self.points = torch.empty(self.shard.rows.shape, dtype=torch.float32, device=self.world.device)
-        self.squares = torch.empty_like(self.nearest)
-        for tile in self.shard.tiles():
-            points = self.to_grid(self.shard.rows[tile])
-            self.points[tile] = points
-            self.squares[tile] = (points * points).sum(1)
-
-    def _shifted(self, rows: Tensor) -> Tensor:
-        return floats.scale(rows.to(torch.float64), self.by) - self.shift
-
-    def to_grid(self, rows: Tensor) -> Tensor:
-        """float64 integers (n, D), below 2**24 in size."""
-        return floats.scale(self._shifted(rows), self.zoom).round()
+        self.blocks = Blocks(rows, self.weights, device)
+        self.tried = Tried(rows, device)
 
     def _integer_weights(self) -> Tensor | None:
         weights = self.shard.weights
@@ -90,71 +57,79 @@ class Potential:
         exponent = floats.exponent(self.world.max_(largest))
         return floats.scale(weights.to(torch.float64), WEIGHT_BITS - exponent).ceil()
 
+    @property
+    def points(self) -> Tensor:
+        """float32 (n, D): the rows on the grid."""
+        assert isinstance(self.space, Lattice)
+        return self.space.points
+
     def add(self, centres: Tensor) -> None:
-        """Take (m, D) float64 rows as centres."""
+        """Take (m, D) float64 rows as centres: each row's nearest of them, where it is nearer than what it has."""
+        placed = self.space.place(centres)
+        labels = self.space.labels(placed)
+        for tile in self._chunks(len(self.shard), self.shard.dims):
+            distances = self.space.between(tile, placed, labels[tile])
+            closer = distances < self.nearest[tile]
+            self.nearest[tile] = torch.where(closer, distances, self.nearest[tile])
+            self.owner[tile] = torch.where(closer, labels[tile] + self.count, self.owner[tile])
+            self.space.follow(tile, self.nearest[tile])
         self.centres.append(centres)
-        for tile in self._tiles(len(centres)):
-            self.nearest[tile] = torch.minimum(self.nearest[tile], self._distances(tile, centres).amin(1))
+        self.count += len(centres)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Sum all masses anew."""
+        for tile in self.shard.tiles(TILE_ROWS):
+            self.blocks.fill(tile, self.space.units(self.nearest[tile]))
 
     def mass(self) -> Mass:
         """What is left, over this rank's rows: (L + 1,)."""
-        return Mass(sum((self._limbs(tile, self.nearest[tile]).sum(0) for tile in self._tiles(1)), self._zero()))
+        return self.blocks.total()
 
-    def mass_with(self, centres: Tensor, rows: int | None = None) -> Mass:
-        """What would be left after adding each of (m, D) centres alone, over this rank's (first) rows: (m, L + 1)."""
-        left = self._zero().expand(len(centres), -1).clone()
-        size = (len(self.shard), len(centres))
-        kept = rows is None and size[0] * size[1] <= KEPT_ELEMENTS
-        if kept and (self.tried is None or self.tried.shape != size):
-            self.tried = self.nearest.new_empty(size)
-        for tile in self._tiles(len(centres)):
-            if rows is None or tile.start < rows:
-                closer = torch.minimum(self.nearest[tile, None], self._distances(tile, centres))
-                left += self._limbs(tile, closer).sum(0)
-                if kept and self.tried is not None:
-                    self.tried[tile] = closer
-        self.has_tried = kept
+    def mass_with(self, centres: Tensor) -> Mass:
+        """What would be left after adding each of (m, D) centres alone, over this rank's rows: (m, L + 1)."""
+        placed = self.space.place(centres)
+        left = self.mass().parts.repeat(len(centres), 1)
+        self.tried.clear(len(centres))
+        for tile in self.shard.tiles(TILE_ROWS):
+            open_rows = self.space.open_rows(tile, placed)
+            for chunk in self._chunks(len(open_rows), max(self.shard.dims, 2 * len(centres))):
+                which = open_rows[chunk]
+                nearest = self.nearest.index_select(0, which)
+                distances = torch.minimum(self.space.distances(which, placed), nearest[:, None])
+                left -= self.blocks.lost(which, self.space.units(nearest), self.space.units(distances))
+                self.tried.keep(which, distances)
         return Mass(left)
 
     def add_tried(self, centres: Tensor, best: int) -> None:
         """Take one of the centres that ``mass_with`` has just tried."""
-        if not self.has_tried or self.tried is None:
+        if self.tried.overfull:
             self.add(centres[best : best + 1])
             return
+        for which, distances in self.tried.pieces(best):
+            before = self.nearest.index_select(0, which)
+            closer = (distances < before).nonzero()[:, 0]
+            which, distances, before = (part.index_select(0, closer) for part in (which, distances, before))
+            self.blocks.take(which, self.space.units(before), self.space.units(distances))
+            self.nearest.index_copy_(0, which, distances)
+            self.owner.index_fill_(0, which, self.count)
+            self.space.follow(which, distances)
         self.centres.append(centres[best : best + 1])
-        self.nearest.copy_(self.tried[:, best])
-        self.has_tried = False
+        self.count += 1
 
     def rows_at(self, places: list[int]) -> list[int]:
         """The local positions of the rows that hold these places in the running sum of this rank's mass."""
-        found, before = [-1] * len(places), 0
-        for tile in self.shard.tiles(RUN_ROWS):
-            heads, rests = self._running(tile)
-            low_bits = LIMB if self.weights is None else 2 * LIMB
-            for index, place in enumerate(places):
-                if found[index] < 0 and place >= before:
-                    head, rest = (place - before) >> low_bits, (place - before) & ((1 << low_bits) - 1)
-                    first, last = (int(torch.searchsorted(heads, head, right=right)) for right in (False, True))
-                    at = first + int(torch.searchsorted(rests[first:last], rest, right=True))
-                    found[index] = tile.start + at if at < len(heads) else -1
-            before += (int(heads[-1]) << low_bits) + int(rests[-1])
-        return found
-
-    def _running(self, tile: slice) -> tuple[Tensor, Tensor]:
-        """The running sum of a tile's mass, as its first limb, carried out, and the rest of its limbs joined."""
-        limbs = self._limbs(tile, self.nearest[tile])[:, :-1].cumsum(0)
-        for index in range(limbs.shape[1] - 1, 0, -1):
-            limbs[:, index - 1] += limbs[:, index] >> LIMB
-            limbs[:, index] &= (1 << LIMB) - 1
-        rest = limbs[:, 1] if limbs.shape[1] == 2 else (limbs[:, 1] << LIMB) + limbs[:, 2]
-        return limbs[:, 0].contiguous(), rest.contiguous()
+        block, before, wanted = self.blocks.blocks_at(places)
+        rows = self.blocks.rows_of(block)
+        rows = self.blocks.rows_at(rows, self.space.units(self.nearest[rows]), before, wanted)
+        return [int(row) for row in rows.tolist()]
 
     def share(self, tile: slice) -> Tensor:
         """float64 (n,): the rows' mass as plain numbers, for draws row by row."""
-        limbs = self._limbs(tile, self.nearest[tile])[:, :-1].to(torch.float64)
-        total = limbs[:, 0]
-        for index in range(1, limbs.shape[1]):
-            total = total * 2.0**LIMB + limbs[:, index]
+        parts = limbs(self.space.units(self.nearest[tile]), None if self.weights is None else self.weights[tile])
+        total = parts[0]
+        for part in parts[1:]:
+            total = total * 2.0**LIMB + part
         return total
 
     def refine(self, total: int, above: int) -> bool:
@@ -162,15 +137,16 @@ class Potential:
 
         Once there, the unit follows the largest distance. True where masses have changed. A collective.
         """
-        if not self.coarse:
+        if isinstance(self.space, Lattice):
             if total >= COARSE_CELLS * self.shard.dims * max(above, 1):
                 return False
-            self.coarse = True
             self._rescale()
         if self._largest() < TINY:
             self._rescale()
+        assert isinstance(self.space, Continuum)
         largest = self._largest()
-        self.unit = int(floats.exponent(largest)) - 52 if largest > 0 else 0
+        self.space.unit = int(floats.exponent(largest)) - UNIT_BITS if largest > 0 else 0
+        self._fill()
         return True
 
     def _largest(self) -> Tensor:
@@ -182,50 +158,52 @@ class Potential:
 
     def _rescale(self) -> None:
         """Bring the distances that are left to about 1, by the largest difference in any column, and take them anew."""
-        centres, self.centres = torch.cat(self.centres), []
+        centres, self.centres, self.count = torch.cat(self.centres), [], 0
+        self.space = Continuum(self.problem, self.by, 0)
+        placed = self.space.place(centres).values
         reach = torch.zeros(1, dtype=torch.float64, device=self.world.device)
-        for tile in self._tiles(1):
-            rows = self._centred(tile)
-            apart = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
-            for centre in floats.scale(centres, self.by):
-                apart = torch.minimum(apart, (rows - centre).abs().amax(1))
-            reach = torch.maximum(reach, apart.max())
+        for tile in self._chunks(len(self.shard), self.shard.dims):
+            apart = self.space.scaled(self.shard.rows[tile]) - placed.index_select(0, self.owner[tile])
+            reach = torch.maximum(reach, apart.abs().max())
         self.world.max_(reach)
-        self.zoom = -int(floats.exponent(reach)) if reach > 0 else 0
+        self.space.zoom = -int(floats.exponent(reach)) if reach > 0 else 0
         self.nearest.fill_(torch.inf)
         self.add(centres)
 
-    def _distances(self, tile: slice, centres: Tensor) -> Tensor:
-        """float64 (n, m) squared distances: integers on the grid, or sums in a fixed order."""
-        if self.coarse:
-            rows = self._centred(tile)
-            sums = []
-            for centre in floats.scale(centres, self.by):
-                difference = floats.scale(rows - centre, self.zoom)
-                sums.append(floats.sum_columns(difference * difference))
-            return torch.stack(sums, dim=1)
-        points, targets = self.points[tile].to(torch.float64), self.to_grid(centres)
-        products = torch.addmm((targets * targets).sum(1), points, targets.t(), alpha=-2)
-        return products.add_(self.squares[tile, None])
+    def _chunks(self, count: int, width: int) -> Iterator[slice]:
+        """Slices of ``count`` rows with ``width`` float64 elements each."""
+        step = max(BLOCK_ROWS, CHUNK_ELEMENTS // width // BLOCK_ROWS * BLOCK_ROWS)
+        return (slice(at, min(at + step, count)) for at in range(0, count, step))
 
-    def _centred(self, tile: slice) -> Tensor:
-        return floats.scale(self.shard.rows[tile].to(torch.float64), self.by)
 
-    def _limbs(self, tile: slice, distances: Tensor) -> Tensor:
-        """int64 (n, ..., L + 1): weight * distance in limbs, and whether it is above 0. Each below 2**28."""
-        value = floats.scale(distances, -self.unit).floor() if self.coarse else distances
-        high = torch.floor(value * 2.0**-LIMB)
-        limbs = [high, value - high * 2.0**LIMB]
-        if self.weights is not None:
-            weights = self.weights[tile].view(-1, *[1] * (distances.ndim - 1))
-            tops = [torch.floor(limb * weights * 2.0**-LIMB) for limb in limbs]
-            lows = [limb * weights - top * 2.0**LIMB for limb, top in zip(limbs, tops, strict=True)]
-            limbs = [tops[0], lows[0] + tops[1], lows[1]]
-            value = value * weights
-        return torch.stack([*limbs, (value > 0).to(torch.float64)], dim=-1).to(torch.int64)
+class Tried:
+    """The open rows of a round and their distances to the centres on trial, of which one will be taken."""
 
-    def _tiles(self, centres: int) -> list[slice]:
-        return list(self.shard.tiles(max(256, (1 << 18) // max(self.shard.dims, 4 * centres))))
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.rows = rows
+        self.which = torch.empty(0, dtype=torch.int64, device=device)
+        self.distances = torch.empty(0, 0, dtype=torch.float64, device=device)
+        self.count, self.overfull = 0, False
 
-    def _zero(self) -> Tensor:
-        return torch.zeros(3 if self.weights is None else 4, dtype=torch.int64, device=self.world.device)
+    def clear(self, centres: int) -> None:
+        """Begin a round. The memory stays the same while the number of centres does."""
+        self.count, self.overfull = 0, False
+        if self.distances.shape[1] != centres:
+            most = min(self.rows, KEPT_ELEMENTS // centres)
+            self.which = self.which.new_empty(most)
+            self.distances = self.distances.new_empty(most, centres)
+
+    def keep(self, which: Tensor, distances: Tensor) -> None:
+        """Take note of (n,) rows and their distances (n, m), while there is room."""
+        end = self.count + len(which)
+        self.overfull |= end > len(self.which)
+        if not self.overfull:
+            self.which[self.count : end] = which
+            self.distances[self.count : end] = distances
+            self.count = end
+
+    def pieces(self, column: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows and their distances to one of the centres."""
+        for start in range(0, self.count, TILE_ROWS):
+            piece = slice(start, min(start + TILE_ROWS, self.count))
+            yield self.which[piece], self.distances[piece, column]

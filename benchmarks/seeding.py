@@ -1,31 +1,33 @@
-"""Seconds of seeding on this CPU: greedy k-means++ beside scikit-learn's, and k-means|| beside a Lloyd iteration.
+"""Seconds of seeding: greedy k-means++ beside scikit-learn's, k-means|| in dense Lloyd iterations. Medians, in turns.
 
-    python benchmarks/seeding.py [--turns 3] [--greedy normal:100000x128x1000 ...] [--parallel patchesx1024 ...]
+    python benchmarks/seeding.py [--greedy normal:100000x128x1000 ...] [--parallel patchesx1024 ...]
 
-Both seed the same rows with as many trials a round, in one process with the same threads, in turns; medians count. Ours
-is exact and the same at any world size, and starts from rows that are posed (read and scanned once per run).
-k-means|| makes 5 rounds with an oversampling of K/2, and is counted in iterations of Lloyd's algorithm in plain torch.
+The goals: greedy k-means++ in half of scikit-learn's time; k-means||, 5 rounds of K / 2 rows, in 6 iterations of
+the dense float32 kernel on the same rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from peers_cpu import rows_of
 from sklearn.cluster import kmeans_plusplus
 
-import distkmeans
-from distkmeans.api import metrics, pose
+import machine
+import tables
+from cases import rows_of
 from distkmeans.data.shard import own_shard
 from distkmeans.init.given import Given
 from distkmeans.init.parallel import Parallel
 from distkmeans.init.plus_plus import greedy
-from distkmeans.problem import Problem
+from distkmeans.metrics import metrics
+from distkmeans.problem import Problem, pose
+from distkmeans.solvers import Record
 from distkmeans.solvers.lloyd import Lloyd
 from distkmeans.world import World
 
@@ -33,6 +35,16 @@ GREEDY = ["normal:100000x128x1000", "clustered:100000x128x1000", "normal:1000000
 PARALLEL = ["patchesx1024", "200000x128x1024"]
 SPREAD = 4
 """Standard deviation of the centres of clustered rows, in those of a cluster."""
+COLUMNS = ["rows", "K", "seeding", "ours s", "against", "its s", "ratio", "goal"]
+
+
+def options() -> Namespace:
+    parser = tables.arguments(__doc__)
+    parser.add_argument("--greedy", nargs="*", default=GREEDY, help="normal:ROWSxCOLUMNSxK or clustered:...")
+    parser.add_argument("--parallel", nargs="*", default=PARALLEL, help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
 
 
 def posed(x: np.ndarray) -> Problem:
@@ -40,67 +52,63 @@ def posed(x: np.ndarray) -> Problem:
     return pose(World(), own_shard(World(), torch.from_numpy(x), None), metrics.build("euclidean"))
 
 
-def case_of(case: str) -> tuple[np.ndarray, int]:
-    """float32 rows and K of "normal:ROWSxCOLUMNSxK" or "clustered:...": 1,000 normal clusters."""
-    kind, _, shape = case.partition(":")
-    x, k = rows_of(shape, 1)
+def clustered(name: str) -> tuple[str, np.ndarray, int]:
+    """What the rows are called, float32 rows, and K, of "normal:ROWSxCOLUMNSxK" or "clustered:...": 1,000 clusters."""
+    kind, _, shape = name.partition(":")
+    _, x, k = rows_of(shape)
     if kind == "clustered":
         generator = np.random.default_rng(1)
         centres = generator.standard_normal((1000, x.shape[1]), dtype=np.float32) * SPREAD
         x += centres[generator.integers(0, 1000, len(x))]
-    return x, k
+    return f"{kind}, {len(x):,} x {x.shape[1]}", x, k
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """What one call takes."""
+def once(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
     begin = time.perf_counter()
-    function()
+    work()
     return time.perf_counter() - begin
 
 
-def greedy_row(case: str, turns: int) -> str:
-    """Our greedy k-means++ and scikit-learn's, in turns."""
-    x, k = case_of(case)
+def add_greedy(table: tables.Table, name: str, turns: int) -> None:
+    told, x, k = clustered(name)
     problem = posed(x)
     greedy(problem, 8, 0)  # memory and threads are there before a clock runs
     ours, theirs = [], []
     for turn in range(turns):
-        ours.append(seconds(lambda seed=turn: greedy(problem, k, seed)))
-        theirs.append(seconds(lambda seed=turn: kmeans_plusplus(x, k, random_state=seed)))
+        ours.append(once(partial(greedy, problem, k, turn)))
+        theirs.append(once(partial(kmeans_plusplus, x, k, random_state=turn)))
     mine, other = statistics.median(ours), statistics.median(theirs)
-    return f"| {case} | {mine:.2f} | {other:.2f} | {mine / other:.2f} |"
+    table.add(told, k, "greedy k-means++", mine, "scikit-learn", other, mine / other, "0.5")
 
 
-def parallel_row(case: str, turns: int) -> str:
-    """k-means|| and the median of dense iterations, in turns."""
-    x, k = rows_of(case, 1)
+def add_parallel(table: tables.Table, name: str, turns: int) -> None:
+    told, x, k = rows_of(name)
     problem = posed(x)
-    seeding, iterations, first = [], [], Given(x[:k])(problem, k, 0).centroids
+    first = Given(x[:k])(problem, k, 0).centroids
+    seeding, iterations = [], []
     for turn in range(turns):
-        records: list = []
-        Lloyd(max_iter=5, tol=0).fit(problem, first, records.append)
+        records: list[Record] = []
+        Lloyd(max_iter=4, tol=0, kernel="dense").fit(problem, first, records.append)
         iterations += [record.seconds for record in records[1:]]
-        seeding.append(seconds(lambda seed=turn: Parallel()(problem, k, seed)))
+        seeding.append(once(partial(Parallel(), problem, k, turn)))
     mine, one = statistics.median(seeding), statistics.median(iterations)
-    return f"| {case} | {mine:.2f} | {one:.3f} | {mine / one:.1f} |"
+    told = f"{told}, {len(x):,} x {x.shape[1]}"
+    table.add(told, k, "k-means||", mine, "dense iteration", one, mine / one, "6")
 
 
 def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--greedy", nargs="*", default=GREEDY, help="normal:ROWSxCOLUMNSxK or clustered:...")
-    parser.add_argument("--parallel", nargs="*", default=PARALLEL, help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
-    parser.add_argument("--turns", type=int, default=3)
-    options = parser.parse_args()
-    print(f"distkmeans {distkmeans.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    if options.greedy:
-        print("| greedy k-means++ | distkmeans s | scikit-learn s | ratio |\n|---|---|---|---|")
-    for case in options.greedy:
-        print(greedy_row(case, options.turns), flush=True)
-    if options.parallel:
-        print("| k-means\\|\\| | seconds | a Lloyd iteration | iterations |\n|---|---|---|---|")
-    for case in options.parallel:
-        print(parallel_row(case, options.turns), flush=True)
+    given = options()
+    machine.restart_with(given.threads)
+    table = tables.Table(COLUMNS, machine.described())
+    table.head()
+    for name in given.greedy:
+        add_greedy(table, name, given.turns)
+    for name in given.parallel:
+        add_parallel(table, name, given.turns)
+    table.write(given.out / "seeding.csv")
+    series = {"ours": table.numbers("ours s"), "against": table.numbers("its s")}
+    tables.bars(given.out / "seeding.png", f"seeding, {given.threads} threads", "seconds", table.cases(), series)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,18 @@ def test_limits(tmp_path: Path) -> None:
     assert is_picture(out / "limits.png")
 
 
+def test_seeding(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cases = ["--greedy", "normal:400x4x5", "clustered:400x4x5", "--parallel", "500x4x6", "--turns", "1"]
+    done = bench("seeding", *cases, "--threads", "1", out=out)
+    assert done.returncode == 0, done.stderr
+    rows = table(out / "seeding.csv", done.stdout)
+    assert [row["seeding"] for row in rows] == ["greedy k-means++", "greedy k-means++", "k-means||"]
+    for row in rows:
+        assert float(row["ratio"]) == pytest.approx(float(row["ours s"]) / float(row["its s"]))
+    assert is_picture(out / "seeding.png")
+
+
 def test_exactness(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = bench("exactness", "--case", "600x8x4", *TINY, out=out)

@@ -83,7 +83,7 @@ class TestPlusPlus:
         weights = np.random.default_rng(1).integers(0, 2, 300).astype(np.float64)
         for w in (None, weights):
             potential = Potential(problem_of(x, w))
-            points = potential.points.double()
+            points = potential.space.points(slice(0, len(potential.shard))).double()
             potential.add(torch.from_numpy(x[:2]))
             true = torch.minimum(((points - points[0]) ** 2).sum(1), ((points - points[1]) ** 2).sum(1)).long()
             scale = [1] * 300 if potential.weights is None else potential.weights.long().tolist()

@@ -265,6 +265,17 @@ def test_a_fit_has_the_same_bits_without_compiled_kernels(
     assert len(set(results)) == 1
 
 
+@pytest.mark.parametrize("init", ["plus_plus", "parallel", "random"])
+@pytest.mark.parametrize("kind", ["normal", "bytes", "halves", "far"])
+def test_low_memory_has_the_same_bits(kind: str, init: str) -> None:
+    x = oracle.rows(kind, 3000, 70, seed=2)
+    low, usual = (distkmeans.fit(x, 40, init=init, memory=memory, max_iter=4) for memory in ("low", "auto"))
+    assert low.centroids.tobytes() == usual.centroids.tobytes()
+    assert low.labels.tobytes() == usual.labels.tobytes()
+    rows = torch.from_numpy(x)
+    assert "int" not in choose(rows, rows[:40].float(), frugal=True).name
+
+
 @needs_compiler
 @pytest.mark.parametrize(("kernel", "name"), [("narrow", " float32"), ("pruned", " int"), ("dense", "torch-dense")])
 def test_a_kernel_can_be_asked_for(kernel: KernelName, name: str) -> None:

@@ -31,7 +31,8 @@ class Plain:
 
     def __init__(self, problem: Problem) -> None:
         grid = Potential(problem)
-        self.problem, self.points, self.by = problem, grid.points.to(torch.float64), grid.by
+        self.problem, self.by = problem, grid.by
+        self.points = grid.space.points(slice(0, len(problem.shard))).to(torch.float64)
         weights = torch.ones(len(self.points)) if grid.weights is None else grid.weights
         self.weights = [int(weight) for weight in weights.tolist()]
         self.nearest = torch.full((len(self.points),), torch.inf, dtype=torch.float64)

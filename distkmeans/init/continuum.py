@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distkmeans.exact import floats
 from distkmeans.init.lattice import Placed
-from distkmeans.kernels.dense import choose
+from distkmeans.kernels.choose import choose
 from distkmeans.problem import Problem
 
 UNIT_BITS = 52
@@ -24,6 +24,7 @@ class Continuum:
 
     def __init__(self, problem: Problem, by: int, zoom: int) -> None:
         self.shard, self.by, self.zoom, self.unit = problem.shard, by, zoom, 0
+        self.frugal = problem.frugal
 
     def place(self, centres: Tensor) -> Placed:
         """Centres (m, D), given as rows are."""
@@ -34,7 +35,7 @@ class Continuum:
         """int32 (n,): the nearest of the centres over the real numbers, the lowest index on a tie."""
         labels = torch.zeros(len(self.shard), dtype=torch.int32, device=self.shard.rows.device)
         if len(placed.values) > 1:
-            choose(self.shard.rows, placed.narrow).assign(placed.narrow, labels)
+            choose(self.shard.rows, placed.narrow, frugal=self.frugal).assign(placed.narrow, labels)
         return labels
 
     def between(self, tile: slice, placed: Placed, labels: Tensor) -> Tensor:

@@ -27,12 +27,15 @@ import torch
 from torch import Tensor
 
 from distkmeans.exact import floats
-from distkmeans.kernels.dense import choose, exact_products
+from distkmeans.kernels.choose import choose
+from distkmeans.kernels.dense import exact_products
 from distkmeans.problem import Problem
 from distkmeans.stats import to_float
 
 SPAN = 2.0**24
 """No coordinate on the grid is larger: float32 holds it exactly."""
+FRUGAL_ROWS = 1 << 15
+"""Rows that are taken to the grid at a time where they are not kept there."""
 NARROW = 48
 """Columns below which scores are laid out centre by centre: products and maxima then run along the rows."""
 
@@ -56,13 +59,16 @@ class Lattice:
         means = [to_float(mean) for mean in problem.moments.means()]
         self.shift = floats.scale(torch.tensor(means, dtype=torch.float64, device=device), by)
         self.zoom = self._finest(min(24, (51 - max(0, (dims - 1).bit_length())) // 2))
-        self.points = torch.empty(self.shard.rows.shape, dtype=torch.float32, device=device)
+        self.frugal = problem.frugal
+        size = (0, dims) if self.frugal else self.shard.rows.shape
+        self.kept = torch.empty(size, dtype=torch.float32, device=device)
         self.squares = torch.empty(len(self.shard), dtype=torch.float64, device=device)
         self.levels = torch.empty(len(self.shard), dtype=torch.float32, device=device)
         self.slack = 4 * (dims + 2) * 2.0**-24 / (1 - (dims + 2) * 2.0**-24)
         for tile in self.shard.tiles():
             points = self.to_grid(self.shard.rows[tile])
-            self.points[tile] = points
+            if not self.frugal:
+                self.kept[tile] = points
             self.squares[tile] = (points * points).sum(1)
         self.scores = torch.empty(0, device=device)  # these two are kept from round to round
         self.best = torch.empty(0, device=device)
@@ -82,6 +88,19 @@ class Lattice:
         """float64 integers (n, D), at most SPAN in size."""
         return floats.scale(self._shifted(rows), self.zoom).round()
 
+    def points(self, which: slice | Tensor) -> Tensor:
+        """float32 (n, D): rows on the grid, kept, or taken there anew with memory=low."""
+        if not self.frugal:
+            return self.kept[which] if isinstance(which, slice) else self.kept.index_select(0, which)
+        if isinstance(which, Tensor):
+            return self.to_grid(self.shard.rows.index_select(0, which)).to(torch.float32)
+        points = self.kept.new_empty(which.stop - which.start, self.shard.dims)
+        for tile in self.shard.tiles():
+            low, high = max(tile.start, which.start), min(tile.stop, which.stop)
+            if low < high:
+                points[low - which.start : high - which.start] = self.to_grid(self.shard.rows[low:high])
+        return points
+
     def place(self, centres: Tensor) -> Placed:
         """Centres (m, D), given as rows are, on the grid."""
         values = self.to_grid(centres)
@@ -90,25 +109,26 @@ class Lattice:
 
     def labels(self, placed: Placed) -> Tensor:
         """int32 (n,): the nearest of the centres, the lowest index on a tie."""
-        labels = torch.zeros(len(self.points), dtype=torch.int32, device=self.points.device)
-        if len(placed.values) > 1:
-            choose(self.points, placed.narrow, SPAN).assign(placed.narrow, labels)
+        labels = torch.zeros(len(self.shard), dtype=torch.int32, device=self.kept.device)
+        step = FRUGAL_ROWS if self.frugal else None
+        for tile in self.shard.tiles(step or max(1, len(self.shard))) if len(placed.values) > 1 else ():
+            choose(self.points(tile), placed.narrow, SPAN, frugal=self.frugal).assign(placed.narrow, labels[tile])
         return labels
 
     def between(self, tile: slice, placed: Placed, labels: Tensor) -> Tensor:
         """float64 (n,): squared distances of the rows of a tile to the centres of these indices (n,)."""
-        difference = placed.values.index_select(0, labels).sub_(self.points[tile])
+        difference = placed.values.index_select(0, labels).sub_(self.points(tile))
         return difference.square_().sum(1)
 
     def distances(self, which: Tensor, placed: Placed) -> Tensor:
         """float64 (n, m): squared distances of the rows ``which`` to every centre."""
-        points = self.points.index_select(0, which).to(torch.float64)
+        points = self.points(which).to(torch.float64)
         products = torch.addmm(placed.squares, points, placed.values.t(), alpha=-2)
         return products.add_(self.squares.index_select(0, which)[:, None])
 
     def open_rows(self, tile: slice, placed: Placed) -> Tensor:
         """The rows of a tile, int64 ascending, that may come closer to one of the centres: no other row does."""
-        rows, count = self.points[tile], tile.stop - tile.start
+        rows, count = self.points(tile), tile.stop - tile.start
         if len(self.best) < count or self.scores.numel() < count * len(placed.bias):
             self.best = self.best.new_empty(count)
             self.scores = self.scores.new_empty(count * len(placed.bias))

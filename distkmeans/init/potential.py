@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distkmeans.exact import floats
 from distkmeans.init.continuum import UNIT_BITS, Continuum
-from distkmeans.init.lattice import Lattice
+from distkmeans.init.lattice import FRUGAL_ROWS, Lattice
 from distkmeans.init.mass import BLOCK_ROWS, LIMB, WEIGHT_BITS, Blocks, Mass, limbs
 from distkmeans.problem import Problem
 from distkmeans.stats import safe_exponent
@@ -57,12 +57,6 @@ class Potential:
         exponent = floats.exponent(self.world.max_(largest))
         return floats.scale(weights.to(torch.float64), WEIGHT_BITS - exponent).ceil()
 
-    @property
-    def points(self) -> Tensor:
-        """float32 (n, D): the rows on the grid."""
-        assert isinstance(self.space, Lattice)
-        return self.space.points
-
     def add(self, centres: Tensor) -> None:
         """Take (m, D) float64 rows as centres: each row's nearest of them, where it is nearer than what it has."""
         placed = self.space.place(centres)
@@ -91,7 +85,7 @@ class Potential:
         placed = self.space.place(centres)
         left = self.mass().parts.repeat(len(centres), 1)
         self.tried.clear(len(centres))
-        for tile in self.shard.tiles(TILE_ROWS):
+        for tile in self.shard.tiles(FRUGAL_ROWS if self.problem.frugal else TILE_ROWS):
             open_rows = self.space.open_rows(tile, placed)
             for chunk in self._chunks(len(open_rows), max(self.shard.dims, 2 * len(centres))):
                 which = open_rows[chunk]

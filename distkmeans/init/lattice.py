@@ -34,7 +34,7 @@ from distkmeans.stats import to_float
 
 SPAN = 2.0**24
 """No coordinate on the grid is larger: float32 holds it exactly."""
-FRUGAL_ROWS = 1 << 15
+FRUGAL_ROWS = 1 << 13
 """Rows that are taken to the grid at a time where they are not kept there."""
 NARROW = 48
 """Columns below which scores are laid out centre by centre: products and maxima then run along the rows."""

@@ -21,8 +21,8 @@ from distkmeans.stats import safe_exponent
 
 COARSE_CELLS = 256
 """Mean squared distance, in grid cells per column, below which rounding to the grid would distort the draw."""
-KEPT_ELEMENTS = 1 << 24
-"""Distances of open rows to tried centres that are kept for the one that wins."""
+KEPT_ELEMENTS, KEPT_FRUGAL = 1 << 24, 1 << 20
+"""Distances of open rows to tried centres that are kept for the one that wins, so many; with memory=low."""
 CHUNK_ELEMENTS = 1 << 19
 """Elements of float64 temporaries: they stay in a cache, and leave no holes in the memory that a process keeps."""
 TILE_ROWS = 1 << 17
@@ -45,7 +45,7 @@ class Potential:
         self.owner = torch.zeros(rows, dtype=torch.int32, device=device)
         self.weights = self._integer_weights()
         self.blocks = Blocks(rows, self.weights, device)
-        self.tried = Tried(rows, device)
+        self.tried = Tried(rows, device, KEPT_FRUGAL if problem.frugal else KEPT_ELEMENTS)
 
     def _integer_weights(self) -> Tensor | None:
         weights = self.shard.weights
@@ -173,8 +173,8 @@ class Potential:
 class Tried:
     """The open rows of a round and their distances to the centres on trial, of which one will be taken."""
 
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, device: torch.device, elements: int) -> None:
+        self.rows, self.elements = rows, elements
         self.which = torch.empty(0, dtype=torch.int64, device=device)
         self.distances = torch.empty(0, 0, dtype=torch.float64, device=device)
         self.count, self.overfull = 0, False
@@ -183,7 +183,7 @@ class Tried:
         """Begin a round. The memory stays the same while the number of centres does."""
         self.count, self.overfull = 0, False
         if self.distances.shape[1] != centres:
-            most = min(self.rows, KEPT_ELEMENTS // centres)
+            most = min(self.rows, self.elements // centres)
             self.which = self.which.new_empty(most)
             self.distances = self.distances.new_empty(most, centres)
 

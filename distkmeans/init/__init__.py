@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream
-from distkmeans.init.smallest import smallest
+from distkmeans.init.smallest import smallest_of
 from distkmeans.problem import Problem
 from distkmeans.registry import Registry
 from distkmeans.schema import Range
@@ -55,7 +55,8 @@ def sampled(problem: Problem, sample: int | None, k: int, seed: int) -> Problem:
     if sample is None or sample >= problem.shard.total:
         return problem
     shard = problem.shard
+    stream = Stream(seed, "init/sample")
+    chosen = smallest_of(problem.world, shard, lambda tile, numbers: stream.keys(numbers), sample)
     numbers = shard.numbers(slice(0, len(shard)))
-    chosen = smallest(problem.world, Stream(seed, "init/sample").keys(numbers), numbers, sample)
     here = torch.isin(numbers, chosen, assume_unique=True).nonzero().flatten()
     return problem.subset(here, sample)

@@ -8,10 +8,8 @@ from torch import Tensor
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream
 from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
-from distkmeans.init.smallest import smallest
+from distkmeans.init.smallest import NEVER, smallest_of
 from distkmeans.problem import Problem
-
-NEVER = (1 << 63) - 1
 
 
 @inits.register("random")
@@ -34,17 +32,17 @@ def draw_rows(problem: Problem, count: int, stream: Stream, without: Tensor | No
     With weights the keys are exponential variables over the weight (Efraimidis and Spirakis 2006); their bit patterns
     sort as the numbers do.
     """
-    shard = problem.shard
-    numbers = shard.numbers(slice(0, len(shard)))
-    if shard.weights is None:
-        keys = stream.keys(numbers) >> 1
-    else:
-        keys = (stream.exponential(numbers) / shard.weights.to(torch.float64)).view(torch.int64)
-        keys = torch.where(shard.weights > 0, keys, NEVER)
-    if without is not None:
-        keys = keys.masked_fill(torch.isin(numbers, without), NEVER)
-    eligible = keys < NEVER
-    found = smallest(problem.world, keys[eligible], numbers[eligible], count)
+    weights = problem.shard.weights
+
+    def keys_of(tile: slice, numbers: Tensor) -> Tensor:
+        if weights is None:
+            keys = stream.keys(numbers) >> 1
+        else:
+            keys = (stream.exponential(numbers) / weights[tile].to(torch.float64)).view(torch.int64)
+            keys = torch.where(weights[tile] > 0, keys, NEVER)
+        return keys if without is None else keys.masked_fill(torch.isin(numbers, without), NEVER)
+
+    found = smallest_of(problem.world, problem.shard, keys_of, count)
     if len(found) < count:
         taken = 0 if without is None else len(without)
         raise InputError(f"k={count + taken}: only {len(found) + taken} rows have a weight above 0; choose a smaller k")

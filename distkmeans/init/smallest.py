@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from distkmeans.data.shard import Shard
 from distkmeans.world import World
 
 KEY_BITS = 63
+NEVER = (1 << 63) - 1
+"""The key of a row that is not to be taken."""
+TILE_ROWS = 1 << 18
+"""Rows whose keys are formed at a time: of the others only the smallest are kept."""
+
+
+def smallest_of(world: World, shard: Shard, keys_of: Callable[[slice, Tensor], Tensor], count: int) -> Tensor:
+    """``smallest`` of a shard's rows, whose keys below NEVER count. keys_of: (tile, its numbers) -> int64 (n,)."""
+    keys = numbers = torch.empty(0, dtype=torch.int64, device=shard.rows.device)
+    for tile in shard.tiles(TILE_ROWS):
+        more = shard.numbers(tile)
+        new = keys_of(tile, more)
+        eligible = new < NEVER
+        keys, numbers = torch.cat([keys, new[eligible]]), torch.cat([numbers, more[eligible]])
+        if len(keys) > count:  # those of the same key may all be among the first
+            kept = keys <= torch.kthvalue(keys, count).values
+            keys, numbers = keys[kept], numbers[kept]
+    return smallest(world, keys, numbers, count)
 
 
 def smallest(world: World, keys: Tensor, numbers: Tensor, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,9 +73,13 @@ def run_line(line: str, folder: Path, timeout: float = 120) -> subprocess.Comple
 
 @pytest.mark.parametrize("line", on_this_machine())
 def test_a_command_of_the_docs_runs(line: str, tmp_path: Path) -> None:
+    if "distkmeans.native" in line and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("there is no compiler here")
     done = run_line(line, tmp_path)
     assert done.returncode == 0, done.stderr
-    if "dry_run" in line or "--help" in line or "--cfg" in line:
+    if "distkmeans.native" in line:
+        assert done.stdout.startswith("built _kernels")
+    elif "dry_run" in line or "--help" in line or "--cfg" in line:
         assert len(done.stdout.splitlines()) > 5
         assert not list((tmp_path / "runs").iterdir())
     else:

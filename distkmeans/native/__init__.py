@@ -277,7 +277,7 @@ def _pointers(*tensors: Tensor) -> Iterable[c_void_p]:
 @functools.cache
 def _opened() -> tuple[ctypes.CDLL | None, str]:
     """The library, or why there is none."""
-    files = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    files = sorted(Path(__file__).parent.glob("_kernels*.so"), key=lambda path: path.stat().st_mtime, reverse=True)
     if not files:
         return None, "not built"
     try:

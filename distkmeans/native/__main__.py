@@ -23,8 +23,10 @@ def main() -> int:
         print("distkmeans.native: no C compiler (cc, gcc or clang); set CC, or run without: torch does the work")
         return 1
     target = here / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"  # what an installation in place builds
-    result = subprocess.run([*compiler, *FLAGS, str(here / "kernels.c"), "-o", str(target), "-lm"], check=False)
+    new = target.with_suffix(f".{os.getpid()}")
+    result = subprocess.run([*compiler, *FLAGS, str(here / "kernels.c"), "-o", str(new), "-lm"], check=False)
     if result.returncode == 0:
+        new.replace(target)  # whole: a process that has the old one loaded keeps it
         print(f"built {target.name}")
     return result.returncode
 

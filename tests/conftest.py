@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from distkmeans.settings import GROUPS
 from tests.worlds import Ranks
@@ -63,6 +64,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for registry in GROUPS.values():
         registry.names()
         monkeypatch.setattr(registry, "_makers", dict(registry._makers))
+    Plugins.instance()  # Hydra's own pieces register once, as they are imported: not within what is forgotten
     store, modules = ConfigStore.instance(), set(sys.modules)
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
     yield tmp_path

@@ -12,6 +12,9 @@ import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before whatever test is the first to import triton
+
 from distkmeans.settings import GROUPS
 from tests.worlds import Ranks
 

@@ -49,7 +49,7 @@ class Plain:
         nearest = distances.argmin(1)
         if self.coarse:  # of the true nearest
             x = self.problem.shard.rows.numpy()
-            nearest = torch.tensor(oracle.nearest(x, x[rows]))
+            nearest = torch.tensor(oracle.nearest(x, x[rows.numpy()]))
         found = distances[torch.arange(len(distances)), nearest]
         owner = torch.tensor(self.owner)
         self.owner = torch.where(found < self.nearest, nearest + self.count, owner).tolist()

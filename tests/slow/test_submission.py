@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 
 TRAIN = [sys.executable, str(ROOT / "train.py")]
 SLURM = ["-m", "hydra/launcher=slurm", "run.dir=s", "report=none"]
-LONG = ["data=patches", "init=random", "solver.max_iter=100000", "solver.tol=0", "precision=exact", "k=900"]
+LONG = ["data=patches", "init=random", "solver.max_iter=100000", "solver.tol=0", "solver.kernel=dense", "k=900"]
 
 
 def submit(cwd: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

@@ -34,8 +34,8 @@ SIMPLER = 0.2
 """By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""
 RIVALS, JUDGED = 2, (12, 48)
 """Heads that stay in the race, and the passes before which they are judged again."""
-LONGEST = 1024
-"""Axes of a head at most."""
+LONGEST = 1 << 12
+"""Columns up to which a head of all axes is tried: norms of so many coordinates are covered by head.UP."""
 
 
 def choose(
@@ -126,10 +126,11 @@ class Choice:
                     yield name, cut, seconds
 
     def _heads(self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor) -> Iterator[tuple[Cut, float]]:
-        """Longer and longer heads, while it pays, and one of all axes."""
+        """Longer and longer heads, while it pays, and one of all axes, or the longest where there are too many."""
         dims = self.rows.shape[1]
         lengths = [length for length in LENGTHS[bits] if length < dims and shares[length - 1] >= SHARE[bits]]
-        lengths += [min(dims, LONGEST if dims > LONGEST else dims)] if bits == 8 or not lengths else []
+        if bits == 8:
+            lengths += [dims] if dims <= LONGEST else [] if lengths else LENGTHS[8][-1:]
         before = math.inf
         while lengths:
             length = lengths.pop(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,24 @@ class Case:
     @property
     def told(self) -> str:
         return f"{self.name}, {len(self.x):,} x {self.x.shape[1]}"
+
+
+def case_arguments(parser: ArgumentParser) -> ArgumentParser:
+    """With the options that say which rows, how often, and by how many threads."""
+    parser.add_argument("--case", nargs="*", default=[], help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
+    parser.add_argument("--npy", nargs="*", default=[], help="files of rows to use, with --k")
+    parser.add_argument("--k", type=int, default=1024, help="clusters for --npy")
+    parser.add_argument("--rows", type=float, default=1.0, help="share of the rows to use")
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of the first centroids")
+    return parser
+
+
+def names_of(given: Namespace) -> list[str]:
+    """The cases that were asked for, or all."""
+    return [*given.case, *(f"{path}:{given.k}" for path in given.npy)] or NAMES
 
 
 def case_of(name: str, scale: float = 1.0, seed: int = 0) -> Case:

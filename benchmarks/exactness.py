@@ -11,7 +11,7 @@ from argparse import Namespace
 
 import machine
 import tables
-from cases import NAMES, Case, case_of
+from cases import Case, case_arguments, case_of, names_of
 from contenders import Contender, Outcome, in_turns, inertia_of, ours
 
 GOAL = 1.10
@@ -26,17 +26,9 @@ PAIR = [Contender("exact", "distkmeans", ours), Contender("fast", "distkmeans", 
 
 
 def options() -> Namespace:
-    parser = tables.arguments(__doc__)
-    parser.add_argument("--case", nargs="*", default=[], help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
-    parser.add_argument("--npy", nargs="*", default=[], help="files of rows to use, with --k")
-    parser.add_argument("--k", type=int, default=1024, help="clusters for --npy")
-    parser.add_argument("--rows", type=float, default=1.0, help="share of the rows to use")
-    parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0, help="of the first centroids")
+    parser = case_arguments(tables.arguments(__doc__))
     given = parser.parse_args()
-    given.cases = [*given.case, *(f"{path}:{given.k}" for path in given.npy)] or NAMES
+    given.cases = names_of(given)
     return given
 
 

@@ -18,7 +18,7 @@ import torch
 
 import machine
 import tables
-from cases import NAMES, Case, case_of
+from cases import Case, case_arguments, case_of, names_of
 from contenders import FOREVER, OURS, PEERS, Contender, Timing, in_turns, inertia_of, product_seconds
 
 ALL = [OURS, *PEERS]
@@ -27,20 +27,11 @@ End = tuple[float, int, float]
 
 
 def options() -> Namespace:
-    parser = tables.arguments(__doc__)
-    parser.add_argument("--case", nargs="*", default=[], help="ROWSxCOLUMNSxK of normal rows, or patchesxK")
-    parser.add_argument("--npy", nargs="*", default=[], help="files of rows to use, with --k")
-    parser.add_argument("--k", type=int, default=1024, help="clusters for --npy")
-    parser.add_argument("--rows", type=float, default=1.0, help="share of the rows to use")
-    parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0, help="of the first centroids")
+    parser = case_arguments(tables.arguments(__doc__))
     parser.add_argument("--only", nargs="*", default=[one.name for one in ALL], help="contenders")
     parser.add_argument("--converge", action="store_true", help="whole runs, until each ends by itself")
     given = parser.parse_args()
-    names = [*given.case, *(f"{path}:{given.k}" for path in given.npy)]
-    given.cases = names or NAMES
+    given.cases = names_of(given)
     given.contenders = [one for one in ALL if one.name in given.only]
     return given
 

@@ -8,8 +8,9 @@ import torch
 
 from distkmeans import native
 from distkmeans.cost_model import Size
+from distkmeans.init.lattice import FRUGAL_ROWS
 from distkmeans.init.plus_plus import trials
-from distkmeans.init.potential import KEPT_ELEMENTS, TILE_ROWS
+from distkmeans.init.potential import KEPT_ELEMENTS, KEPT_FRUGAL, TILE_ROWS
 from distkmeans.kernels.choose import LONGEST
 from distkmeans.kernels.dense import automatic_tile
 from distkmeans.problem import Problem
@@ -87,10 +88,11 @@ def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:
     if name not in ("plus_plus", "parallel"):
         return rows * 16 if seeding.draws else 0
     taken = min(rows, getattr(seeding, "sample", None) or rows)
-    potential = taken * (4 * dims + 32)
+    potential = taken * ((0 if settings.frugal else 4 * dims) + 32)
     if name == "plus_plus":
-        scores = min(taken, TILE_ROWS) * 4 * (trials(k) + 1)
-        return potential + scores + min(taken, KEPT_ELEMENTS // trials(k)) * 8 * (trials(k) + 1)
+        scores = min(taken, FRUGAL_ROWS if settings.frugal else TILE_ROWS) * 4 * (trials(k) + 1)
+        kept = KEPT_FRUGAL if settings.frugal else KEPT_ELEMENTS
+        return potential + scores + min(taken, kept // trials(k)) * 8 * (trials(k) + 1)
     drawn = max(1, int(getattr(seeding, "oversampling", 1) * k))
     return potential + taken * 8 + min(taken, automatic_tile(drawn)) * drawn * 4
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import distkmeans
-from distkmeans import native
+from distkmeans import native, stats
 from distkmeans.data.patches import open_patches
 from distkmeans.errors import InputError
 from distkmeans.kernels.choose import JUDGED, Choice, Judged, KernelName, choose
@@ -21,7 +23,9 @@ from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Target
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import FLOAT_MAX, Pruned, near_together
+from distkmeans.native.__main__ import FLAGS
 from tests import oracle
+from tests.conftest import ROOT
 from tests.test_nearest import with_traps
 
 BUILT = native.library() is not None
@@ -146,7 +150,7 @@ def test_ties_beyond_what_can_be_listed(library: native.Library, kind: str) -> N
     centroids = rows[:1].repeat(200, 1)
     kernel, labels = pruned(rows, library, Form(16, 4)), torch.empty(400, dtype=torch.int32)
     kernel.assign(centroids, labels)
-    assert (kernel.records.view(torch.float32)[:400, 4] == FLOAT_MAX).all()
+    assert (kernel.records.view(torch.float32)[:400, native.HIGH] == FLOAT_MAX).all()
     kernel.assign(centroids, labels)
     assert (labels == 0).all()
 
@@ -188,6 +192,45 @@ def test_the_margin_holds(kind: str, dims: int, bits: int, length: int, refined:
             assert float(products[row, k]) + 1 >= how.scale**2 * float(score) - margin, (row, k)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("clusters", "dims", "exponent"), [(1, 1, 0), (7, 2, 5), (33, 17, -30), (200, 96, 0)])
+def test_steps_and_hashes_are_those_of_torch(
+    library: native.Library,
+    dtype: torch.dtype,
+    clusters: int,
+    dims: int,
+    exponent: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the last bit: ranks with and without compiled kernels compare their hashes, and stop by the same shift."""
+    was, now = torch.randn(2, clusters, dims, dtype=dtype, generator=torch.Generator().manual_seed(dims))
+    now[0] = -0.0
+    compiled = stats.steps(was, now, exponent)
+    monkeypatch.setenv(native.CHOICE, "off")
+    for mine, plain in zip(compiled, stats.steps(was, now, exponent), strict=True):
+        assert torch.equal(mine, plain)
+
+
+@needs_compiler
+def test_more_columns_than_axes_are_looked_for() -> None:
+    rows = torch.randn(1500, 1100, generator=torch.Generator().manual_seed(0))
+    labels, expected = torch.empty(2, 1500, dtype=torch.int32)
+    kernel = choose(rows, rows[:90].clone())
+    assert "int" in kernel.name
+    for centroids in paths(rows[:90], seed=1):
+        kernel.assign(centroids.contiguous(), labels)
+        Dense(rows, centroids, 10.0, None, True).assign(centroids, expected)
+        assert torch.equal(labels, expected)
+
+
+def test_both_ways_to_build_take_the_same_flags() -> None:
+    (extension,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    assert {*extension["extra-compile-args"], "-shared", "-fPIC"} == set(FLAGS)
+    assert {Path(path).name for path in extension["depends"]} == {
+        path.name for path in (ROOT / "distkmeans" / "native").glob("*.h")
+    }
+
+
 @needs_compiler
 def test_heads_prune_photographs() -> None:
     """A guard of speed that no clock can blur: how many pairs are compared in full, how many blocks are skipped."""
@@ -222,7 +265,7 @@ def test_unknown_labels_are_marked(library: native.Library) -> None:
     centroids = torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]) + rows[:, None][:2, 0]
     kernel, labels = pruned(rows, library, Form(16, 3)), torch.empty(30, dtype=torch.int32)
     assert kernel.assign(torch.stack([centroids[0], centroids[0] * torch.tensor([1, -1, 1])]), labels) == 30
-    assert (kernel.records.view(torch.float32)[:30, 4] == FLOAT_MAX).all()
+    assert (kernel.records.view(torch.float32)[:30, native.HIGH] == FLOAT_MAX).all()
     assert (labels == 0).all()
 
 

@@ -133,16 +133,20 @@ class Axes:
         defect = float(torch.linalg.matrix_norm(wide @ wide.t() - identity)) * 1.001 + 1e-13
         return Axes(self.centre.to(axes.dtype), axes.contiguous(), defect)
 
-    def turn(self, values: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Coordinates (n, h) and float64 |X|^2 (n,) of values (n, D); the error of either over |X|."""
+    def turn(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (n, h) and float64 |X|^2 (n,) of values (n, D)."""
         centred = values.to(self.centre.dtype) - self.centre
-        wide = centred.to(torch.float64)
-        square = torch.linalg.vector_norm(wide, dim=1).square()
+        square = torch.linalg.vector_norm(centred.to(torch.float64), dim=1).square()
+        return centred if self.axes is None else centred @ self.axes.t(), square
+
+    @property
+    def spill(self) -> float:
+        """The error over |X| of what ``turn`` gives."""
         unit = torch.finfo(self.centre.dtype).eps / 2
         if self.axes is None:
-            return centred, square, 2 * unit
+            return 2 * unit
         length, dims = self.axes.shape
-        return centred @ self.axes.t(), square, 4 * unit + self.defect + math.sqrt(length) * (dims + 4) * unit
+        return 4 * unit + self.defect + math.sqrt(length) * (dims + 4) * unit
 
 
 def _mixing(length: int) -> Tensor:
@@ -194,13 +198,12 @@ class Cut:
         """What every bias holds for the refined axes and for the spill of 16 bits, in units of s^2."""
         if self.form.bits == 8:
             return 0.0
-        _, _, spill = self.axes.turn(self.axes.centre[None])
-        return self.form.refined * (FINE / 2 + 1 + CAPS[16] / FINE) + 3 * spill * CAPS[16] ** 2
+        return self.form.refined * (FINE / 2 + 1 + CAPS[16] / FINE) + 3 * self.axes.spill * CAPS[16] ** 2
 
     def heads(self, values: Tensor, rows: bool) -> Heads:
         """The heads of values (n, D): rows, or centroids."""
-        form, cap = self.form, CAPS[self.form.bits]
-        turned, square, spill = self.axes.turn(values)
+        form, cap, spill = self.form, CAPS[self.form.bits], self.axes.spill
+        turned, square = self.axes.turn(values)
         norm = square.sqrt() * self.scale
         scaled = turned.mul_(self.scale)
         whole = scaled.round().clamp_(-cap, cap)
@@ -243,7 +246,7 @@ def _outside(scaled: Tensor, norm: Tensor, spill: float, dims: int) -> Tensor:
 
 def _scale(sample: Tensor, axes: Axes, form: Form) -> float:
     """By which all but a few outliers among the rows fit the integers."""
-    turned, square, _ = axes.turn(sample)
+    turned, square = axes.turn(sample)
     if form.bits == 16:
         reach, cap = square.sqrt(), CAPS[16] * (1 - 1e-3)
     else:

@@ -32,19 +32,19 @@ def records_of(rows: Tensor, how: Cut) -> Tensor:
     """int32 (n, HEADER + words), with a whole number of blocks, for rows (n, D); no labels yet."""
     count, form = len(rows), how.form
     records = torch.zeros(-(-count // native.ROWS) * native.ROWS, native.HEADER + form.words, dtype=torch.int32)
-    records[:, 0] = -1
+    records[:, native.ID] = -1
     floats = records.view(torch.float32)
     step = max(1, TILE_ELEMENTS // rows.shape[1])
     for tile in (slice(at, min(at + step, count)) for at in range(0, count, step)):
         heads = how.heads(rows[tile], rows=True)
         excess = (heads.residue - how.base).clamp(min=0) * UP
-        records[tile, 0] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
-        floats[tile, 2] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
-        floats[tile, 4] = FLOAT_MAX
-        floats[tile, 5] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
-        floats[tile, 6] = heads.size
+        records[tile, native.ID] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
+        floats[tile, native.SQUARE] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
+        floats[tile, native.HIGH] = FLOAT_MAX
+        floats[tile, native.EXCESS] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
+        floats[tile, native.SIZE] = heads.size
         if form.bits == 8:  # centroids come as unsigned bytes, 128 more than their heads
-            records[tile, 7] = heads.values.sum(1, dtype=torch.int32) * 128
+            records[tile, native.TOTAL] = heads.values.sum(1, dtype=torch.int32) * 128
         records[tile, native.HEADER :] = heads.values.view(torch.int32)
     return records
 
@@ -86,7 +86,7 @@ class Pruned:
 
     def start(self, labels: Tensor, clusters: int) -> None:
         """Begin from labels (N,) that someone else found: guesses; all ``clusters`` centroids count as moved."""
-        self.records[: len(labels), 1] = labels
+        self.records[: len(labels), native.LABEL] = labels
         self.seen = torch.full((clusters, self.rows.shape[1]), torch.nan)
         self.aim = Aim(self.how)
 
@@ -129,7 +129,7 @@ class Pruned:
         chosen = self.order[(self.order >= 0) & moved[self.order.clamp(min=0)]] if restricted else self.order[:0]
         keep = []
         for name, order in (("all", self.order), ("some", in_panels(chosen))):
-            panels, bias = self.library.pack(words, target.bias, order, self.how.form.words)
+            panels, bias = self.library.pack(words, target.bias, order)
             keep += [panels, bias, order]
             panel_set = native.Panels(panels.data_ptr(), bias.data_ptr(), order.data_ptr(), len(order) // native.PANEL)
             setattr(task, name, panel_set)
@@ -161,19 +161,19 @@ class Pruned:
         pairs = self.open[:opened].to(torch.int64)
         pairs = pairs[(pairs[:, 0] * len(centroids) + pairs[:, 1]).argsort()]
         places, row = torch.unique_consecutive(pairs[:, 0], return_inverse=True)
-        which = self.records[places, 0].to(torch.int64)
+        which = self.records[places, native.ID].to(torch.int64)
         wide = self.rows[which].to(torch.float64)
         decided = arbiter.nearest(wide, centroids.to(torch.float64), row, pairs[:, 1]).to(torch.int32)
         labels[which] = decided
-        self.records[places, 1] = decided
+        self.records[places, native.LABEL] = decided
         return len(places)
 
     def _judge_all(self, centroids: Tensor, labels: Tensor) -> int:
         """So many near ties that they could not be listed: all rows by the dense kernel."""
         undecided = Dense(self.rows, centroids, self.largest, None, True).assign(centroids, labels)
-        real = self.records[:, 0] >= 0
-        self.records[real, 1] = labels[self.records[real, 0].to(torch.int64)]
-        self.records.view(torch.float32)[:, 4] = FLOAT_MAX
+        real = self.records[:, native.ID] >= 0
+        self.records[real, native.LABEL] = labels[self.records[real, native.ID].to(torch.int64)]
+        self.records.view(torch.float32)[:, native.HIGH] = FLOAT_MAX
         return undecided
 
 

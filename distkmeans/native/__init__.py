@@ -28,8 +28,10 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, PANEL, HEADER = 12, 32, 8
-"""Rows of a block, centroids of a panel, words of a record before its head: as in kernels.h."""
+ROWS, PANEL = 12, 32
+"""Rows of a block, centroids of a panel: as in kernels.h."""
+ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL, HEADER = range(9)
+"""Words of a record, and where its head begins: as in kernels.h."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 64
@@ -261,12 +263,13 @@ class Library:
         if self.handle.dkm_sort(*_pointers(records, into), c_int64(len(records)), step, *_pointers(rank), len(rank)):
             raise MemoryError("no memory to sort the rows")
 
-    def pack(self, heads: Tensor, bias: Tensor, order: Tensor, words: int) -> tuple[Tensor, Tensor]:
-        """The first words of heads, int32 (K, ...), and constants (K,) as panels, in ``order``; -1 for padding."""
+    def pack(self, heads: Tensor, bias: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Heads int32 (K, words) and their constants (K,) as panels, in ``order``; -1 for padding."""
+        words = heads.shape[1]
         panels = torch.empty(len(order), words, dtype=torch.int32)
         constants = torch.empty(len(order), dtype=torch.int32)
         inputs = _pointers(heads, bias, order)
-        self.handle.dkm_pack(*inputs, c_int64(len(order)), words, heads.shape[1], *_pointers(panels, constants))
+        self.handle.dkm_pack(*inputs, c_int64(len(order)), words, *_pointers(panels, constants))
         return panels, constants
 
 

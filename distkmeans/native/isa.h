@@ -34,38 +34,32 @@ typedef __m512 V(vec);
 #define DOT8(acc, panel, word) __asm__("vpdpbusd %1%{1to16%},%2,%0" : "+v"(acc) : "m"(*(word)), "v"(panel))
 #define DOT16(acc, panel, word) __asm__("vpdpwssd %1%{1to16%},%2,%0" : "+v"(acc) : "m"(*(word)), "v"(panel))
 
+/* acc: the scores of ROWS rows and a panel. */
+#define PRODUCTS(DOT)                                                                                             \
+    __m512i acc[ROWS][2];                                                                                         \
+    const __m512i low = _mm512_loadu_si512(bias), high = _mm512_loadu_si512(bias + 16);                           \
+    _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) acc[r][0] = low, acc[r][1] = high;                    \
+    for (int w = 0; w < words; w++) {                                                                             \
+        const __m512i p0 = _mm512_loadu_si512(panel + 32 * w), p1 = _mm512_loadu_si512(panel + 32 * w + 16);      \
+        _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
+            DOT(acc[r][0], p0, rows + r * step + w);                                                              \
+            DOT(acc[r][1], p1, rows + r * step + w);                                                              \
+        }                                                                                                         \
+    }
 #define BLOCK(name, DOT)                                                                                          \
     static void V(name)(const int32_t *rows, size_t step, const uint32_t *panel, int words, const int32_t *bias,  \
-                        const int32_t *threshold, uint32_t *mask) {                                              \
-        __m512i acc[ROWS][2];                                                                                     \
-        const __m512i low = _mm512_loadu_si512(bias), high = _mm512_loadu_si512(bias + 16);                       \
-        _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) acc[r][0] = low, acc[r][1] = high;                \
-        for (int w = 0; w < words; w++) {                                                                         \
-            const __m512i p0 = _mm512_loadu_si512(panel + 32 * w), p1 = _mm512_loadu_si512(panel + 32 * w + 16);  \
-            _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                             \
-                DOT(acc[r][0], p0, rows + r * step + w);                                                          \
-                DOT(acc[r][1], p1, rows + r * step + w);                                                          \
-            }                                                                                                     \
-        }                                                                                                         \
+                        const int32_t *threshold, uint32_t *mask) {                                               \
+        PRODUCTS(DOT)                                                                                             \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
             const __m512i t = _mm512_set1_epi32(threshold[r]);                                                    \
             const uint32_t m0 = _mm512_cmpge_epi32_mask(acc[r][0], t);                                            \
             const uint32_t m1 = _mm512_cmpge_epi32_mask(acc[r][1], t);                                            \
-            mask[r] = m0 | m1 << 16;                                                                  \
+            mask[r] = m0 | m1 << 16;                                                                              \
         }                                                                                                         \
     }                                                                                                             \
     static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                \
                                const int32_t *bias, int32_t first, int32_t *best, int32_t *place) {               \
-        __m512i acc[ROWS][2];                                                                                     \
-        const __m512i low = _mm512_loadu_si512(bias), high = _mm512_loadu_si512(bias + 16);                       \
-        _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) acc[r][0] = low, acc[r][1] = high;                \
-        for (int w = 0; w < words; w++) {                                                                         \
-            const __m512i p0 = _mm512_loadu_si512(panel + 32 * w), p1 = _mm512_loadu_si512(panel + 32 * w + 16);  \
-            _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                             \
-                DOT(acc[r][0], p0, rows + r * step + w);                                                          \
-                DOT(acc[r][1], p1, rows + r * step + w);                                                          \
-            }                                                                                                     \
-        }                                                                                                         \
+        PRODUCTS(DOT)                                                                                             \
         const __m512i here = _mm512_set1_epi32(first);                                                            \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
             __m512i b = _mm512_loadu_si512(best + 16 * r), at = _mm512_loadu_si512(place + 16 * r);               \
@@ -80,6 +74,7 @@ typedef __m512 V(vec);
 BLOCK(block8, DOT8)
 BLOCK(block16, DOT16)
 #undef BLOCK
+#undef PRODUCTS
 #undef DOT8
 #undef DOT16
 
@@ -170,14 +165,14 @@ static inline void V(dots16)(const int32_t *row, const uint32_t *panel, int word
 #endif
 #define BLOCK(name, dots)                                                                                         \
     static void V(name)(const int32_t *rows, size_t step, const uint32_t *panel, int words, const int32_t *bias,  \
-                        const int32_t *threshold, uint32_t *mask) {                                              \
+                        const int32_t *threshold, uint32_t *mask) {                                               \
         for (int r = 0; r < ROWS; r++) {                                                                          \
             int32_t score[PANEL];                                                                                 \
             memcpy(score, bias, sizeof score);                                                                    \
             V(dots)(rows + r * step, panel, words, score);                                                        \
             uint32_t m = 0;                                                                                       \
             for (int k = 0; k < PANEL; k++) m |= (uint32_t)(score[k] >= threshold[r]) << k;                       \
-            mask[r] = m;                                                                              \
+            mask[r] = m;                                                                                          \
         }                                                                                                         \
     }                                                                                                             \
     static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                \

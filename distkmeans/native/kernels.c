@@ -1,7 +1,7 @@
 /* distkmeans, compiled: the assignment by integer heads and for narrow rows, exact sums, means and inertia.
 
    One source for all processors: what depends on the instruction set is included once for each and chosen at run time.
-   Plain functions for ctypes; no Python, no OpenMP. What is published is proved elsewhere: see kernels/head.py for the
+   Plain functions for ctypes; no Python, and no OpenMP but for the threads that torch lends. What is published is proved elsewhere: see kernels/head.py for the
    bounds, exact/fixed_point.py for the sums. Nothing here may be compiled with -ffast-math. */
 #include <float.h>
 #include <math.h>
@@ -78,7 +78,7 @@ static void work_in_pool(void *argument) {
     for (int part = pool_part(); part < job->parts; part += pool_parts()) job->run(job->argument, part, job->parts);
 }
 
-void distkmeans_parallel(Part *run, void *argument, int threads) {
+static void parallel(Part *run, void *argument, int threads) {
     enum { MOST = 256 };
     pthread_t thread[MOST];
     Job job[MOST];
@@ -141,11 +141,11 @@ int64_t dkm_size(int which) {
     return sizes[which];
 }
 
-void dkm_assign(Assignment *a, int variant, int threads) { distkmeans_parallel(variants[variant].assign, a, threads); }
-void dkm_narrow(Narrow *n, int variant, int threads) { distkmeans_parallel(variants[variant].narrow, n, threads); }
-void dkm_means(Means *m, int variant, int threads) { distkmeans_parallel(variants[variant].means, m, threads); }
-void dkm_inertia(Inertia *n, int variant, int threads) { distkmeans_parallel(variants[variant].inertia, n, threads); }
-void dkm_costs(Costs *c, int variant, int threads) { distkmeans_parallel(variants[variant].costs, c, threads); }
+void dkm_assign(Assignment *a, int variant, int threads) { parallel(variants[variant].assign, a, threads); }
+void dkm_narrow(Narrow *n, int variant, int threads) { parallel(variants[variant].narrow, n, threads); }
+void dkm_means(Means *m, int variant, int threads) { parallel(variants[variant].means, m, threads); }
+void dkm_inertia(Inertia *n, int variant, int threads) { parallel(variants[variant].inertia, n, threads); }
+void dkm_costs(Costs *c, int variant, int threads) { parallel(variants[variant].costs, c, threads); }
 
 /* Sum of double-doubles, and of the third numbers, into ``total``. Error at most count * 2**-103 of the sum of sizes. */
 void dkm_total(const double *high, const double *low, const double *size, int64_t count, double *total) {
@@ -157,7 +157,7 @@ void dkm_total(const double *high, const double *low, const double *size, int64_
     total[0] = h, total[1] = l, total[2] = all;
 }
 
-void dkm_steps(Steps *s, int variant, int threads) { distkmeans_parallel(variants[variant].steps, s, threads); }
+void dkm_steps(Steps *s, int variant, int threads) { parallel(variants[variant].steps, s, threads); }
 
 /* Rows whose label differs leave their old cluster (none where ``before`` is null) and enter the new one. Returns how
    many moved, -1 for want of memory. */
@@ -188,7 +188,7 @@ int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t
                 t->entries[to[2 * after[i]]++] = i;
                 if (before) t->entries[to[2 * before[i] + 1]++] = i;
             }
-        distkmeans_parallel(variants[variant].tally, t, threads);
+        parallel(variants[variant].tally, t, threads);
     }
     free(t->entries), free(t->scratch), free(from);
     return moved;
@@ -223,12 +223,12 @@ int dkm_sort(const int32_t *from, int32_t *to, int64_t count, int32_t step, cons
     return 0;
 }
 
-/* The first words of heads (K, step) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */
+/* Heads (K, words) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */
 void dkm_pack(const uint32_t *heads, const int32_t *bias, const int32_t *map, int64_t count, int32_t words,
-              int32_t step, uint32_t *panel, int32_t *panel_bias) {
+              uint32_t *panel, int32_t *panel_bias) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t *to = panel + i / PANEL * PANEL * words + i % PANEL;
-        for (int w = 0; w < words; w++) to[w * PANEL] = map[i] < 0 ? 0 : heads[(int64_t)map[i] * step + w];
-        panel_bias[i] = map[i] < 0 ? -(1 << 30) : bias[map[i]];
+        for (int w = 0; w < words; w++) to[w * PANEL] = map[i] < 0 ? 0 : heads[(int64_t)map[i] * words + w];
+        panel_bias[i] = map[i] < 0 ? -ALWAYS : bias[map[i]];
     }
 }

@@ -3,13 +3,14 @@
 #define DISTKMEANS_KERNELS_H
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
-enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512, EVERY = -1, ALWAYS = 1 << 30 };
+enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
+enum { EVERY = -1, ALWAYS = 1 << 30 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. LABEL: its nearest
    centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
    centroid, HIGH is FLT_MAX where unknown. EXCESS, SIZE: float, (|e| - E)+ and |q|. TOTAL: what unsigned bytes in place
    of the centroids' signed ones add to every product. See kernels/head.py. */
-enum { ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL_, HEADER };
+enum { ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL_, HEADER }; /* TOTAL is taken by isa.h */
 
 typedef struct {
     const void *data;
@@ -153,7 +154,6 @@ typedef struct { /* squared distances, float32 (count,), of rows to their labels
 } Costs;
 
 typedef void Part(void *argument, int part, int parts);
-void distkmeans_parallel(Part *run, void *argument, int threads);
 
 static inline float as_float(int32_t word) {
     float value;

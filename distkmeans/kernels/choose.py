@@ -15,7 +15,7 @@ from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel, integer, why_not_triton
 from distkmeans.kernels.dense import Dense, Frame, largest_of
-from distkmeans.kernels.head import Axes, Cut, Form
+from distkmeans.kernels.head import Axes, Form, Stages
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
@@ -108,10 +108,10 @@ class Choice:
         best, how, _ = min(trials, key=lambda trial: trial[2])
         if best != "pruned" or how is None:
             return self._kernel(best, self.rows, how)
-        rivals = [(seconds, cut) for _, cut, seconds in trials if cut and cut.form.bits == how.form.bits]
+        rivals = [(seconds, cut) for _, cut, seconds in trials if cut and cut.first.form.bits == how.first.form.bits]
         return Judged(self, [cut for _, cut in sorted(rivals, key=lambda rival: rival[0])[:RIVALS]])
 
-    def _trials(self, names: list[str], sample: Tensor) -> Iterator[tuple[str, Cut | None, float]]:
+    def _trials(self, names: list[str], sample: Tensor) -> Iterator[tuple[str, Stages | None, float]]:
         """Contenders, and their seconds for a pass over the sample. What is compiled beats its like in torch."""
         if "narrow" in names:
             yield "narrow", None, self.seconds("narrow", sample, None) * (1 - SIMPLER)
@@ -125,7 +125,7 @@ class Choice:
                 for cut, seconds in self._heads(name, bits, axes, shares, sample):
                     yield name, cut, seconds
 
-    def _heads(self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor) -> Iterator[tuple[Cut, float]]:
+    def _heads(self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor) -> Iterator[tuple[Stages, float]]:
         """Longer and longer heads, while it pays, and one of all axes, or the longest where there are too many."""
         dims = self.rows.shape[1]
         lengths = [length for length in LENGTHS[bits] if length < dims and shares[length - 1] >= SHARE[bits]]
@@ -134,12 +134,22 @@ class Choice:
         before = math.inf
         while lengths:
             length = lengths.pop(0)
-            cut = Cut.fitting(sample, axes, Form(bits, length, axes.refined(sample, length) if bits == 16 else 0))
+            form = Form(bits, length, axes.refined(sample, length) if bits == 16 else 0)
+            cut = Stages.fitting(sample, axes, form, self._longer(form) if name == "pruned" else None)
             seconds = self.seconds(name, sample, cut)
             yield cut, seconds
             if seconds > 1.05 * before:
                 lengths = lengths[-1:] if bits == 8 else []
             before = seconds
+
+    def _longer(self, form: Form) -> Form | None:
+        import os
+        words = int(os.environ.get(f"LONG{form.bits}", "0"))
+        dims = self.rows.shape[1]
+        if not words: return None
+        length = min(dims, form.per_word * (words - 1) - 2 * form.refined)
+        if length <= form.length: return None
+        return Form(form.bits, length, form.refined)
 
     def sample(self) -> Tensor:
         """Rows at even distances, a sixteenth within limits."""
@@ -147,7 +157,7 @@ class Choice:
         wanted = max(1, min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count))
         return self.rows[:: max(1, count // wanted)][:wanted].contiguous()
 
-    def _kernel(self, name: str, rows: Tensor, how: Cut | None) -> Kernel:
+    def _kernel(self, name: str, rows: Tensor, how: Stages | None) -> Kernel:
         if name == "triton":
             from distkmeans.kernels.triton import Fused  # reads TRITON_INTERPRET as it is imported
 
@@ -157,10 +167,10 @@ class Choice:
         if name == "pruned" and self.library is not None and how is not None:
             return Pruned(rows, self.library, how, self.reach, self.exact)
         if name == "integer" and how is not None:
-            return Integer(rows, how, self.exact)
+            return Integer(rows, how.first, self.exact)
         return Dense(rows, self.centroids, self.reach, None, self.exact)
 
-    def seconds(self, name: str, sample: Tensor, how: Cut | None, centroids: Tensor | None = None) -> float:
+    def seconds(self, name: str, sample: Tensor, how: Stages | None, centroids: Tensor | None = None) -> float:
         """Of a pass over the sample, whose labels the kernel knows: the better of two."""
         kernel = self._kernel(name, sample, how)
         labels = torch.empty(len(sample), dtype=torch.int32)
@@ -183,7 +193,7 @@ class Judged:
     A change costs the time of cutting all rows, so it must pay for that over three times the passes so far.
     """
 
-    def __init__(self, choice: Choice, rivals: list[Cut]) -> None:
+    def __init__(self, choice: Choice, rivals: list[Stages]) -> None:
         self.choice, self.rivals, self.passes = choice, rivals, 0
         self.labels: Tensor | None = None
         self._take(rivals[0])
@@ -203,12 +213,12 @@ class Judged:
         sample = self.choice.sample()
         times = [self.choice.seconds("pruned", sample, cut, centroids) for cut in self.rivals]
         best = min(range(len(times)), key=times.__getitem__)
-        now = self.rivals.index(self.kernel.how)
+        now = self.rivals.index(self.kernel.stages)
         gain = (times[now] - times[best]) * len(self.choice.rows) / len(sample)
         if 3 * self.passes * gain > self.cost and self.labels is not None:
             self._take(self.rivals[best], self.labels)
 
-    def _take(self, how: Cut, labels: Tensor | None = None) -> None:
+    def _take(self, how: Stages, labels: Tensor | None = None) -> None:
         begin = time.perf_counter()
         choice = self.choice
         assert choice.library is not None

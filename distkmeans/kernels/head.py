@@ -34,9 +34,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from distkmeans import native
 
 UNIT = 2.0**-24
 CAPS = {8: 127, 16: 32767}
@@ -44,8 +47,8 @@ ALWAYS = 1 << 30
 """Bias of a centroid that has no head: it survives every threshold."""
 NEVER_FITS = 1e30
 """Residue or reach of what has no head, finite so that no product of it is NaN."""
-OUTLIERS = 2e-3
-"""Share of the rows that a scale may leave out: they are compared in full."""
+OUTLIERS, STRETCH = 2e-3, {8: 1.5, 16: 3.0}
+"""Share of the rows that a scale may leave out, if they exceed the others by so much: they are compared in full."""
 MOST, MOST_REFINED = 1024, 4
 """Columns up to which all axes are found; axes that are refined at most."""
 FINE = 128
@@ -135,9 +138,18 @@ class Axes:
 
     def turn(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (n, h) and float64 |X|^2 (n,) of values (n, D)."""
-        centred = values.to(self.centre.dtype) - self.centre
-        square = torch.linalg.vector_norm(centred.to(torch.float64), dim=1).square()
+        centred = values - self.centre
+        square = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).square()
         return centred if self.axes is None else centred @ self.axes.t(), square
+
+    @cached_property
+    def stripes(self) -> Tensor | None:
+        """The axes as the compiled kernels want them: (stripes, D, STRIPE), filled up with zeros."""
+        if self.axes is None:
+            return None
+        length, dims = self.axes.shape
+        whole = torch.nn.functional.pad(self.axes, (0, 0, 0, -length % native.STRIPE))
+        return whole.view(-1, native.STRIPE, dims).transpose(1, 2).contiguous()
 
     @property
     def spill(self) -> float:
@@ -159,17 +171,18 @@ def _mixing(length: int) -> Tensor:
 class Heads:
     """values: int8 or int16 (n, per_word * words), the tail first. square: float64 |X|^2 (n,).
 
-    residue, size: |e|, |q|, float32 (n,), rounded up.
+    residue, size: |e|, |q|, float32 (n,), rounded up. own: float64 (n,), |h|^2.
     """
 
     values: Tensor
     square: Tensor
     residue: Tensor
     size: Tensor
+    own: Tensor
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        return self.values, self.square, self.residue, self.size
+        return self.values, self.square, self.residue, self.size, self.own
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,10 @@ class Cut:
     @staticmethod
     def fitting(sample: Tensor, axes: Axes, form: Form) -> Cut:
         """``axes``: all of them, of which the form takes the first. sample: some of the rows (n, D)."""
-        axes = axes.for_form(form)
+        return Cut._along(sample, axes.for_form(form), form)
+
+    @staticmethod
+    def _along(sample: Tensor, axes: Axes, form: Form) -> Cut:
         how = Cut(axes, form, _scale(sample, axes, form))
         heads = how.heads(sample, rows=True)
         fitting = heads.residue < NEVER_FITS
@@ -202,29 +218,110 @@ class Cut:
 
     def heads(self, values: Tensor, rows: bool) -> Heads:
         """The heads of values (n, D): rows, or centroids."""
+        return Stages(self).heads(values, rows)[0]
+
+    def of_turned(self, turned: Tensor, square: Tensor, dims: int, rows: bool) -> Heads:
+        """The heads of values whose coordinates, (n, h) or more, and |X|^2, (n,), are known."""
         form, cap, spill = self.form, CAPS[self.form.bits], self.axes.spill
-        turned, square = self.axes.turn(values)
+        turned = turned[:, : form.length]
         norm = square.sqrt() * self.scale
-        scaled = turned.mul_(self.scale)
+        scaled = turned * self.scale
         whole = scaled.round().clamp_(-cap, cap)
         size = torch.linalg.vector_norm(whole[:, form.refined :], dim=1).to(torch.float32) * UP
         residue = torch.linalg.vector_norm((scaled - whole)[:, form.refined :], dim=1)
         spilled = spill * norm if form.bits == 8 else 0.0  # the constant has it for 16
         residue = ((residue + spilled + 2 * UNIT * size) * UP).to(torch.float32) * UP
-        shared = (_outside(scaled, norm, spill, values.shape[1]) * (UP / math.sqrt(form.per_word))).ceil()
+        shared = (_outside(scaled, norm, spill, dims) * (UP / math.sqrt(form.per_word))).ceil()
         coordinates = [shared[:, None].expand(-1, form.per_word), *_refine(scaled, whole, form.refined, rows)]
         coordinates.append(whole[:, form.refined :])
-        heads = torch.zeros(len(values), form.per_word * form.words, dtype=torch.float32, device=values.device)
+        heads = torch.zeros(len(turned), form.per_word * form.words, dtype=torch.float32, device=turned.device)
         at = 0
         for part in coordinates:
             heads[:, at : at + part.shape[1]] = part
             at += part.shape[1]
+        own = torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64)
         fits = (shared <= cap) & (norm <= CAPS[16])  # thresholds stay below 2**29, a bias that always wins above them
         if form.bits == 16:  # products of two such heads stay below 2**30, partial sums too
-            fits &= torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64) <= cap
+            fits &= own <= cap
         if not fits.all():
             heads[~fits] = 0
-        return Heads(heads.to(form.dtype), square, torch.where(fits, residue, NEVER_FITS), size)
+        residue = torch.where(fits, residue, NEVER_FITS)
+        return Heads(heads.to(form.dtype), square, residue, size, torch.where(fits, own.square(), 0))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Heads for all pairs, and longer ones for the pairs that these cannot rule out, or None."""
+
+    first: Cut
+    second: Cut | None = None
+
+    @staticmethod
+    def fitting(sample: Tensor, axes: Axes, first: Form, second: Form | None) -> Stages:
+        """As Cut.fitting. 16 bits: both stages go along the same axes, and rows are turned but once."""
+        if second is None or first.bits == 8:
+            return Stages(Cut.fitting(sample, axes, first), Cut.fitting(sample, axes, second) if second else None)
+        longer = Cut.fitting(sample, axes, second)
+        return Stages(Cut._along(sample, longer.axes, first), longer)
+
+    @property
+    def cuts(self) -> list[Cut]:
+        return [self.first, self.second] if self.second else [self.first]
+
+    def heads(self, values: Tensor, rows: bool) -> list[Heads]:
+        """Of each stage."""
+        compiled = native.library_for(values)
+        if compiled is not None and values.dtype != torch.float64 and values.stride(1) == 1:
+            return [heads for group in self._groups() for heads in _compiled_heads(compiled, group, values, rows)]
+        found = []
+        for group in self._groups():
+            turned, square = group[0].axes.turn(values)
+            found += [cut.of_turned(turned, square, values.shape[1], rows) for cut in group]
+        return found
+
+    def _groups(self) -> list[list[Cut]]:
+        """Stages along the same axes."""
+        if self.second and self.first.axes is self.second.axes:
+            return [self.cuts]
+        return [[cut] for cut in self.cuts]
+
+    def __str__(self) -> str:
+        return f"{self.first.form}" + (f"+{self.second.form.length}" if self.second else "")
+
+
+def _compiled_heads(compiled: native.Library, cuts: list[Cut], values: Tensor, rows: bool) -> list[Heads]:
+    """``of_turned`` along the same axes, turning included, in one pass over the values."""
+    count, dims = values.shape
+    axes, wide = cuts[0].axes, cuts[0].axes.centre.dtype == torch.float64
+    lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
+    square = torch.empty(count, dtype=torch.float64)
+    scratch = torch.empty(torch.get_num_threads(), 4 * (dims + lanes), dtype=axes.centre.dtype)
+    found, stages = [], []
+    for cut in cuts:
+        form = cut.form
+        heads = torch.empty(count, form.per_word * form.words, dtype=form.dtype)
+        bounds = torch.empty(count), torch.empty(count), torch.empty(count, dtype=torch.float64)
+        found.append(Heads(heads, square, *bounds))
+        places = [tensor.data_ptr() for tensor in (heads, *bounds)]
+        stages.append(native.Stage(*places, cut.scale, form.length, form.refined, form.bits, form.words))
+    compiled.run(
+        "cut",
+        native.Cutting(
+            values=native.Rows.of(values),
+            centre=axes.centre.data_ptr(),
+            axes=None if axes.stripes is None else axes.stripes.data_ptr(),
+            square=square.data_ptr(),
+            spill=axes.spill,
+            scratch=scratch.data_ptr(),
+            count=count,
+            lanes=lanes,
+            wide=wide,
+            of_rows=rows,
+            stages=len(stages),
+            stage=tuple(stages),
+        ),
+    )
+    return found
 
 
 def _refine(scaled: Tensor, whole: Tensor, count: int, rows: bool) -> list[Tensor]:
@@ -252,7 +349,8 @@ def _scale(sample: Tensor, axes: Axes, form: Form) -> float:
     else:
         tail = _outside(turned, square.sqrt(), 0.0, sample.shape[1])
         reach, cap = torch.maximum(turned.abs().amax(1), tail / math.sqrt(form.per_word)), CAPS[8] - 0.5
-    most = _quantile(reach.to(torch.float32), OUTLIERS)
+    reach = reach.to(torch.float32)
+    most = float(reach[reach <= STRETCH[form.bits] * _quantile(reach, OUTLIERS)].max())
     return cap / most if most > 0 else 1.0
 
 
@@ -284,6 +382,6 @@ class Target:
         bias = -0.5 * unit * (1 - 8 * UNIT) * centroids.square + how.base * UP * reach + how.constant
         bias = (bias + how.largest * (residue - common).clamp(min=0)).ceil()
         bias = torch.where(fits & (bias < ALWAYS), bias.clamp(min=-ALWAYS), ALWAYS).to(torch.int32)
-        gap = float((centroids.values.to(torch.float64).square().sum(1) + 2 * bias).max()) + 1
+        gap = float((centroids.own + 2 * bias).max()) + 1
         largest = float(reach[fits].max()) if fits.any() else 0.0
         return Target(centroids.values, bias, unit, largest * UP, common, gap)

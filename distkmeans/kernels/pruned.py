@@ -16,7 +16,7 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.exact import arbiter
 from distkmeans.kernels.dense import Dense
-from distkmeans.kernels.head import NEVER_FITS, UNIT, UP, Cut, Heads, Target
+from distkmeans.kernels.head import NEVER_FITS, UNIT, UP, Cut, Heads, Stages, Target
 
 TILE_ELEMENTS = 1 << 20
 FLOAT_MAX = 3.4028234663852886e38
@@ -28,48 +28,66 @@ KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
 
-def records_of(rows: Tensor, how: Cut) -> Tensor:
-    """int32 (n, HEADER + words), with a whole number of blocks, for rows (n, D); no labels yet."""
-    count, form = len(rows), how.form
-    records = torch.zeros(-(-count // native.ROWS) * native.ROWS, native.HEADER + form.words, dtype=torch.int32)
+def records_of(rows: Tensor, stages: Stages) -> tuple[Tensor, Tensor | None]:
+    """Records, int32 (n, HEADER + words) with a whole number of blocks, for rows (n, D), no labels yet; longer heads.
+
+    The latter are int32 (n, words), None where there is no second stage.
+    """
+    count, first, second = len(rows), stages.first, stages.second
+    size = native.HEADER + first.form.words
+    records = torch.zeros(-(-count // native.ROWS) * native.ROWS, size, dtype=torch.int32)
+    longer = torch.zeros(count, whole_vectors(second.form.words), dtype=torch.int32) if second else None
     records[:, native.ID] = -1
     floats = records.view(torch.float32)
     step = max(1, TILE_ELEMENTS // rows.shape[1])
     for tile in (slice(at, min(at + step, count)) for at in range(0, count, step)):
-        heads = how.heads(rows[tile], rows=True)
-        excess = (heads.residue - how.base).clamp(min=0) * UP
+        heads, *more = stages.heads(rows[tile], rows=True)
         records[tile, native.ID] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
         floats[tile, native.SQUARE] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
         floats[tile, native.HIGH] = FLOAT_MAX
-        floats[tile, native.EXCESS] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
-        floats[tile, native.SIZE] = heads.size
-        if form.bits == 8:  # centroids come as unsigned bytes, 128 more than their heads
-            records[tile, native.TOTAL] = heads.values.sum(1, dtype=torch.int32) * 128
+        _write_margin(records[tile, native.MARGIN :], heads, first)
         records[tile, native.HEADER :] = heads.values.view(torch.int32)
-    return records
+        if second and longer is not None:
+            _write_margin(records[tile, native.LONG_MARGIN :], more[0], second)
+            longer[tile, : second.form.words] = more[0].values.view(torch.int32)
+    return records, longer
+
+
+def _write_margin(words: Tensor, heads: Heads, how: Cut) -> None:
+    floats = words.view(torch.float32)
+    excess = (heads.residue - how.base).clamp(min=0) * UP
+    floats[:, native.EXCESS] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
+    floats[:, native.SIZE] = heads.size
+    if how.form.bits == 8:  # centroids come as unsigned bytes, 128 more than their heads
+        words[:, native.TOTAL] = heads.values.sum(1, dtype=torch.int32) * 128
+
+
+def whole_vectors(words: int) -> int:
+    return -(-words // native.VECTOR) * native.VECTOR
 
 
 class Pruned:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
 
-    def __init__(self, rows: Tensor, library: native.Library, how: Cut, largest: float, exact: bool) -> None:
-        self.rows, self.library, self.how, self.largest, self.exact = rows, library, how, largest, exact
-        self.name = f"{library.name} {how.form}"
-        self.records = records_of(rows, how)
+    def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool) -> None:
+        self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
+        self.name = f"{library.name} {stages}"
+        self.records, self.longer = records_of(rows, stages)
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
         self.aim: Aim | None = None
-        self.may_skip = how.form.bits == 16 and how.form.words <= 64
+        form = stages.first.form
+        self.may_skip = form.bits == 16 and form.words <= 64
         self.order, self.disorder = torch.empty(0, dtype=torch.int32), 1.0
         self.counts, self.seconds = native.Counts(), 0.0
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows left to the exact judge."""
         if self.aim is None or self.seen is None or len(self.seen) != len(centroids):
-            self.aim, self.seen, self.disorder = Aim(self.how), None, 1.0
+            self._begin()
+            self.seen = None
         moved = torch.ones(len(centroids), dtype=torch.bool) if self.seen is None else (centroids != self.seen).any(1)
-        target = self.aim.at(centroids, moved)
-        task = self._task(centroids, moved, target)
+        task = self._task(centroids, moved, *self.aim.at(centroids, moved))
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)
@@ -88,14 +106,17 @@ class Pruned:
         """Begin from labels (N,) that someone else found: guesses; all ``clusters`` centroids count as moved."""
         self.records[: len(labels), native.LABEL] = labels
         self.seen = torch.full((clusters, self.rows.shape[1]), torch.nan)
-        self.aim = Aim(self.how)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.aim, self.disorder = Aim(self.stages), 1.0
 
     def forget(self) -> None:
         """Take all centroids for moved in the next pass, so that a pass can be timed twice."""
         self.seen = torch.full_like(self.seen, torch.nan) if self.seen is not None else None
         self.may_skip = False
 
-    def _task(self, centroids: Tensor, moved: Tensor, target: Target) -> native.Assignment:
+    def _task(self, centroids: Tensor, moved: Tensor, target: Target, further: Target | None = None) -> native.Assignment:
         first = self.seen is None
         restricted = not first and int(moved.sum()) < RESTRICT_BELOW * len(moved)
         if not first and (restricted or self.may_skip) and self.disorder > DISORDER:
@@ -108,32 +129,34 @@ class Pruned:
             records=self.records.data_ptr(),
             count=len(self.records),
             step=self.records.shape[1],
-            words=self.how.form.words,
-            bits=self.how.form.bits,
+            words=self.stages.first.form.words,
+            bits=self.stages.first.form.bits,
             first=first,
             restricted=restricted,
             skip=self.may_skip and not first,
             centroids=centroids.data_ptr(),
             moved=moved.data_ptr(),
-            unit=target.unit,
-            reach=target.reach,
-            residue=target.residue,
+            margin=native.Margin(target.unit, target.reach, target.residue),
             gap=target.gap,
             relative=(dims / 8 + 40) * UNIT,
             absolute=dims * 2.0**-120,
         )
-        heads = target.heads
-        if self.how.form.bits == 8:
-            heads = (heads.view(torch.uint8) ^ 128).view(torch.int8)
-        words = heads.view(torch.int32)
+        words = unsigned(target.heads)
         chosen = self.order[(self.order >= 0) & moved[self.order.clamp(min=0)]] if restricted else self.order[:0]
-        keep = []
+        keep = [moved, centroids]
+        if further is not None and self.longer is not None:
+            heads = unsigned(further.heads)
+            heads = torch.nn.functional.pad(heads, (0, self.longer.shape[1] - heads.shape[1]))
+            margin = native.Margin(further.unit, further.reach, further.residue)
+            places = self.longer.data_ptr(), heads.data_ptr(), further.bias.data_ptr()
+            task.longer = native.Longer(*places, self.longer.shape[1], self.stages.first.form.bits, margin)
+            keep += [heads, further.bias]
         for name, order in (("all", self.order), ("some", in_panels(chosen))):
             panels, bias = self.library.pack(words, target.bias, order)
             keep += [panels, bias, order]
             panel_set = native.Panels(panels.data_ptr(), bias.data_ptr(), order.data_ptr(), len(order) // native.PANEL)
             setattr(task, name, panel_set)
-        task.kept_alive = [*keep, moved, centroids]
+        task.kept_alive = keep
         return task
 
     def _sort(self, target: Target) -> None:
@@ -178,20 +201,26 @@ class Pruned:
 
 
 class Aim:
-    """The centroids' heads, kept from pass to pass: only those that moved are cut anew."""
+    """The centroids' heads of each stage, kept from pass to pass: only those that moved are cut anew."""
 
-    def __init__(self, how: Cut) -> None:
-        self.how = how
-        self.heads: Heads | None = None
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self.heads: list[Heads] = []
 
-    def at(self, centroids: Tensor, moved: Tensor) -> Target:
+    def at(self, centroids: Tensor, moved: Tensor) -> list[Target]:
         which = moved.nonzero().flatten()
-        if self.heads is None or len(which) == len(moved):
-            self.heads = self.how.heads(centroids, rows=False)
+        if not self.heads or 2 * len(which) > len(moved):
+            self.heads = self.stages.heads(centroids, rows=False)
         elif len(which):
-            for whole, piece in zip(self.heads.parts, self.how.heads(centroids[which], rows=False).parts, strict=True):
-                whole[which] = piece
-        return Target.of(self.heads, self.how)
+            for kept, new in zip(self.heads, self.stages.heads(centroids[which], rows=False), strict=True):
+                for whole, piece in zip(kept.parts, new.parts, strict=True):
+                    whole[which] = piece
+        return [Target.of(heads, cut) for heads, cut in zip(self.heads, self.stages.cuts, strict=True)]
+
+
+def unsigned(heads: Tensor) -> Tensor:
+    """Centroids' heads as words, int32 (K, words): bytes are unsigned, 128 more than they were."""
+    return (heads.view(torch.uint8) ^ 128 if heads.dtype == torch.int8 else heads).view(torch.int32)
 
 
 def padded(count: int) -> int:

@@ -28,10 +28,11 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, PANEL = 12, 32
-"""Rows of a block, centroids of a panel: as in kernels.h."""
-ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL, HEADER = range(9)
-"""Words of a record, and where its head begins: as in kernels.h."""
+ROWS, PANEL, VECTOR, STRIPE = 12, 32, 16, 16
+"""Rows of a block, centroids of a panel, words of which longer heads have a multiple, axes of a stripe: as in C."""
+ID, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(12)
+EXCESS, SIZE, TOTAL = range(3)
+"""Words of a record, and where its head begins; words of a margin in it: as in kernels.h."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 64
@@ -49,6 +50,21 @@ class Rows(ctypes.Structure):
 
 class Panels(ctypes.Structure):
     _fields_ = [("words", c_void_p), ("bias", c_void_p), ("map", c_void_p), ("count", c_int64)]
+
+
+class Margin(ctypes.Structure):
+    _fields_ = [("unit", c_double), ("reach", c_double), ("residue", c_double)]
+
+
+class Longer(ctypes.Structure):
+    _fields_ = [
+        ("rows", c_void_p),
+        ("centroids", c_void_p),
+        ("bias", c_void_p),
+        ("words", c_int32),
+        ("bits", c_int32),
+        ("margin", Margin),
+    ]
 
 
 class Counts(ctypes.Structure):
@@ -70,9 +86,8 @@ class Assignment(ctypes.Structure):
         ("some", Panels),
         ("centroids", c_void_p),
         ("moved", c_void_p),
-        ("unit", c_double),
-        ("reach", c_double),
-        ("residue", c_double),
+        ("margin", Margin),
+        ("longer", Longer),
         ("gap", c_double),
         ("relative", c_float),
         ("absolute", c_float),
@@ -175,7 +190,38 @@ class Costs(ctypes.Structure):
     ]
 
 
-STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Costs)
+class Stage(ctypes.Structure):
+    _fields_ = [
+        ("heads", c_void_p),
+        ("residue", c_void_p),
+        ("size", c_void_p),
+        ("own", c_void_p),
+        ("scale", c_double),
+        ("length", c_int32),
+        ("refined", c_int32),
+        ("bits", c_int32),
+        ("step", c_int32),
+    ]
+
+
+class Cutting(ctypes.Structure):
+    _fields_ = [
+        ("values", Rows),
+        ("centre", c_void_p),
+        ("axes", c_void_p),
+        ("square", c_void_p),
+        ("spill", c_double),
+        ("scratch", c_void_p),
+        ("count", c_int64),
+        ("lanes", c_int32),
+        ("wide", c_int32),
+        ("of_rows", c_int32),
+        ("stages", c_int32),
+        ("stage", Stage * 2),
+    ]
+
+
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Costs, Cutting)
 
 
 class Library:

@@ -75,6 +75,28 @@ BLOCK(block8, DOT8)
 BLOCK(block16, DOT16)
 #undef BLOCK
 #undef PRODUCTS
+
+/* The rows of a block that have any bit in its mask. */
+static inline uint32_t V(hits)(const uint32_t *mask) {
+    const __m512i m = _mm512_maskz_loadu_epi32((1 << ROWS) - 1, mask);
+    return _mm512_test_epi32_mask(m, m);
+}
+
+/* Products of four rows' and four centroids' heads, ``words`` a multiple of 16. */
+#define FOUR_OF(name, dot)                                                                                        \
+    static inline void V(name)(const int32_t *const *x, const uint32_t *const *c, int words, int32_t *score) {    \
+        __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()}; \
+        for (int w = 0; w < words; w += 16)                                                                       \
+            for (int i = 0; i < 4; i++) s[i] = dot(s[i], _mm512_loadu_si512(c[i] + w), _mm512_loadu_si512(x[i] + w)); \
+        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1])); \
+        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]), _mm512_unpackhi_epi32(s[2], s[3])); \
+        const __m512i d = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));             \
+        const __m256i e = _mm256_add_epi32(_mm512_castsi512_si256(d), _mm512_extracti64x4_epi64(d, 1));           \
+        _mm_storeu_si128((__m128i *)score, _mm_add_epi32(_mm256_castsi256_si128(e), _mm256_extracti128_si256(e, 1))); \
+    }
+FOUR_OF(four8, _mm512_dpbusd_epi32)
+FOUR_OF(four16, _mm512_dpwssd_epi32)
+#undef FOUR_OF
 #undef DOT8
 #undef DOT16
 
@@ -191,4 +213,25 @@ static inline void V(dots16)(const int32_t *row, const uint32_t *panel, int word
 BLOCK(block8, dots8)
 BLOCK(block16, dots16)
 #undef BLOCK
+
+static inline uint32_t V(hits)(const uint32_t *mask) {
+    uint32_t hits = 0;
+    for (int r = 0; r < ROWS; r++) hits |= (uint32_t)(mask[r] != 0) << r;
+    return hits;
+}
+
+/* Products of four rows' and four centroids' heads, in loops that the compiler turns into vectors. */
+#define FOUR_OF(name, per_word, row_type, centroid_type)                                                          \
+    static inline void V(name)(const int32_t *const *x, const uint32_t *const *c, int words, int32_t *score) {    \
+        for (int i = 0; i < 4; i++) {                                                                             \
+            const row_type *a = (const row_type *)x[i];                                                           \
+            const centroid_type *b = (const centroid_type *)c[i];                                                 \
+            int32_t sum = 0;                                                                                      \
+            for (int d = 0; d < per_word * words; d++) sum += (int32_t)a[d] * b[d];                               \
+            score[i] = sum;                                                                                       \
+        }                                                                                                         \
+    }
+FOUR_OF(four8, 4, int8_t, uint8_t)
+FOUR_OF(four16, 2, int16_t, int16_t)
+#undef FOUR_OF
 #endif

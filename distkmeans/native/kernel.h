@@ -111,10 +111,10 @@ static int V(own)(const Assignment *a, const int32_t *record, int rows, Found *f
 }
 
 /* The least integer score of a centroid that can be nearer than one at most so far away. */
-static inline int32_t V(threshold)(const Assignment *a, const int32_t *record, double high) {
-    double t = 0.5 * a->unit * (as_float(record[SQUARE]) - high);
-    t -= as_float(record[EXCESS]) * a->reach + as_float(record[SIZE]) * a->residue;
-    t = floor(t) - 2 + record[TOTAL_];
+static inline int32_t V(threshold)(const Margin *m, const int32_t *record, int head, double high) {
+    double t = 0.5 * m->unit * (as_float(record[SQUARE]) - high);
+    t -= as_float(record[head + EXCESS]) * m->reach + as_float(record[head + SIZE]) * m->residue;
+    t = floor(t) - 2 + record[head + TOTAL_];
     return !(t >= -2147483647.0) ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)t;
 }
 
@@ -194,25 +194,65 @@ static void V(resolve)(const Assignment *a, const int32_t *record, Queue *queue,
     queue->count = 0;
 }
 
-/* The survivors of a block in full. */
+/* Keeps, of the entries of the queue from ``begin`` on, those that the longer heads cannot rule out. least: of the rows
+   of their block. */
+static void V(sieve)(const Assignment *a, const int32_t *record, int block, const int32_t *least, Queue *queue, int begin) {
+    const Longer *l = &a->longer;
+    int kept = begin;
+    for (int i = queue->count; (i - begin) % 4; i++) queue->row[i] = queue->row[begin], queue->label[i] = queue->label[begin];
+    for (int i = begin; i < queue->count; i += 4) {
+        const int32_t *x[4];
+        const uint32_t *c[4];
+        int32_t score[4], label[4], row[4];
+        for (int j = 0; j < 4; j++) {
+            row[j] = queue->row[i + j], label[j] = queue->label[i + j];
+            x[j] = l->rows + (size_t)record[row[j] * (size_t)a->step + ID] * l->words;
+            c[j] = l->centroids + (size_t)label[j] * l->words;
+        }
+        if (l->bits == 8)
+            V(four8)(x, c, l->words, score);
+        else
+            V(four16)(x, c, l->words, score);
+        for (int j = 0; j < 4 && i + j < queue->count; j++) {
+            queue->row[kept] = row[j], queue->label[kept] = label[j];
+            kept += (int64_t)score[j] + l->bias[label[j]] >= least[row[j] - block * ROWS];
+        }
+    }
+    queue->count = kept;
+}
+
+/* The survivors of a block: sieved by the longer heads, then in full. */
 static void V(survivors)(const Assignment *a, const Panels *set, const int32_t *record, uint32_t (*mask)[ROWS], int block,
                          const int16_t *kept, int count, int first, Found *found, Near *near, Queue *queue,
                          int64_t *pairs) {
-    for (int r = 0; r < ROWS; r++) {
-        const int row = block * ROWS + r;
-        const int32_t label = record[row * (size_t)a->step + LABEL];
-        for (int w = 0; w < count; w++) {
-            uint32_t m = mask[w][r];
-            if (!m) continue;
-            if (queue->count > QUEUE - 36) *pairs += queue->count, V(resolve)(a, record, queue, found, near);
-            const int32_t *map = set->map + (first + kept[w]) * PANEL;
-            for (; m; m &= m - 1) {
+    const int sieved = a->longer.rows != 0;
+    int32_t label[ROWS], least[ROWS];
+    uint32_t hits[GROUP], all = 0;
+    for (int w = 0; w < count; w++) hits[w] = V(hits)(mask[w]), all |= hits[w];
+    for (uint32_t h = all; h; h &= h - 1) {
+        const int r = __builtin_ctz(h), row = block * ROWS + r;
+        const int32_t *own = record + row * (size_t)a->step;
+        label[r] = own[LABEL];
+        if (sieved) least[r] = V(threshold)(&a->longer.margin, own, LONG_MARGIN, found[row].high), prefetch_long(a, own);
+    }
+    int begin = queue->count;
+    for (int w = 0; w < count; w++) {
+        const int32_t *map = set->map + (first + kept[w]) * PANEL;
+        for (uint32_t h = hits[w]; h; h &= h - 1) {
+            const int r = __builtin_ctz(h);
+            if (queue->count > QUEUE - 36) {
+                if (sieved) V(sieve)(a, record, block, least, queue, begin);
+                if (queue->count > QUEUE - 36) *pairs += queue->count, V(resolve)(a, record, queue, found, near);
+                begin = queue->count;
+            }
+            for (uint32_t m = mask[w][r]; m; m &= m - 1) {
                 const int32_t k = map[__builtin_ctz(m)];
-                queue->row[queue->count] = row, queue->label[queue->count] = k;
-                queue->count += k >= 0 && k != label;
+                queue->row[queue->count] = block * ROWS + r, queue->label[queue->count] = k;
+                queue->count += k >= 0 && k != label[r];
             }
         }
     }
+    if (sieved && queue->count > begin) V(sieve)(a, record, block, least, queue, begin);
     *pairs += queue->count;
     V(resolve)(a, record, queue, found, near);
 }
@@ -238,7 +278,7 @@ static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
         if (b + 1 < blocks) prefetch_rows(a, record + (size_t)(b + 1) * ROWS * a->step);
         everyone[b] = (uint8_t)V(own)(a, record + (size_t)b * ROWS * a->step, rows, found + b * ROWS);
         for (int r = b * ROWS; r < (b + 1) * ROWS; r++)
-            threshold[r] = r < b * ROWS + rows ? V(threshold)(a, record + (size_t)r * a->step, found[r].high) : INT32_MAX;
+            threshold[r] = r < b * ROWS + rows ? V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high) : INT32_MAX;
         counts->full += everyone[b];
         if (a->skip) V(mean)(a, record + (size_t)b * ROWS * a->step, threshold + b * ROWS, means + b * a->words, least + b);
     }
@@ -271,7 +311,7 @@ static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
                 V(survivors)(a, set, record, mask[b], b, kept[b], nkept[b], first, found, &near, &queue, &counts->pairs);
                 if (first + GROUP < set->count)
                     for (int r = b * ROWS; r < (b + 1) * ROWS && threshold[r] < INT32_MAX; r++)
-                        threshold[r] = V(threshold)(a, record + (size_t)r * a->step, found[r].high);
+                        threshold[r] = V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high);
             }
         }
     }

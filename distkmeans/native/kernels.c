@@ -22,6 +22,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma,avx2,bmi,bmi2,lzcnt,popcnt")
 #include "isa.h"
+#include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
 #include "sums.h"
@@ -35,6 +36,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
 #include "isa.h"
+#include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
 #include "sums.h"
@@ -46,6 +48,7 @@
 
 #define V(name) name##_generic
 #include "isa.h"
+#include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
 #include "sums.h"
@@ -105,11 +108,11 @@ static void parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs, *cut;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
-     steps_part_##isa, costs_part_##isa}
+     steps_part_##isa, costs_part_##isa, cut_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -137,7 +140,7 @@ const char *dkm_variant_name(int variant) { return variants[variant].name; }
 int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
 int64_t dkm_size(int which) {
     const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
-                             sizeof(Steps), sizeof(Costs)};
+                             sizeof(Steps), sizeof(Costs), sizeof(Cutting)};
     return sizes[which];
 }
 
@@ -145,6 +148,7 @@ void dkm_assign(Assignment *a, int variant, int threads) { parallel(variants[var
 void dkm_narrow(Narrow *n, int variant, int threads) { parallel(variants[variant].narrow, n, threads); }
 void dkm_means(Means *m, int variant, int threads) { parallel(variants[variant].means, m, threads); }
 void dkm_inertia(Inertia *n, int variant, int threads) { parallel(variants[variant].inertia, n, threads); }
+void dkm_cut(Cutting *c, int variant, int threads) { parallel(variants[variant].cut, c, threads); }
 void dkm_costs(Costs *c, int variant, int threads) { parallel(variants[variant].costs, c, threads); }
 
 /* Sum of double-doubles, and of the third numbers, into ``total``. Error at most count * 2**-103 of the sum of sizes. */
@@ -163,34 +167,46 @@ void dkm_steps(Steps *s, int variant, int threads) { parallel(variants[variant].
    many moved, -1 for want of memory. */
 int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t count, int variant, int threads) {
     enum { RUN = 2048 };
-    const int64_t k = t->clusters;
-    int64_t moved = 0, *from = calloc((size_t)(4 * k + 2), sizeof(int64_t)), *to = from + 2 * k + 1;
-    if (!from) return -1;
-    for (int64_t i = 0; i < count; i++)
-        if (!before || before[i] != after[i]) {
-            moved++, from[2 * after[i]]++;
-            if (before) from[2 * before[i] + 1]++;
-        }
-    int64_t entries = 0, runs = 0;
-    for (int64_t i = 0; i < 2 * k; i++) to[i] = entries, entries += from[i], runs += (from[i] + RUN - 1) / RUN;
-    t->entries = malloc((size_t)(entries + 4 * runs + 1) * sizeof(int64_t));
-    t->scratch = malloc((size_t)threads * (t->limbs + 1) * (t->rows.dims + 1) * sizeof(double));
-    if (!t->entries || !t->scratch) moved = -1;
+    const int64_t k = t->clusters, width = t->rows.dims + 1;
+    int64_t moved = 0, runs = 0, place = 0;
+    int64_t *enter = calloc((size_t)(4 * k), sizeof(int64_t)), *leave = enter + k; /* how many, and where the next goes */
+    int32_t *list = malloc((size_t)count * sizeof(int32_t));
+    if (!enter || !list) moved = -1;
+    for (int64_t i = 0; moved >= 0 && i < count; i++) {
+        list[moved] = (int32_t)i;
+        moved += !before || before[i] != after[i];
+    }
+    for (int64_t i = 0; i < moved; i++) {
+        enter[after[list[i]]]++;
+        if (before) leave[before[list[i]]]++;
+    }
+    for (int64_t c = 0; moved > 0 && c < 2 * k; c++) enter[2 * k + c] = place, place += enter[c];
+    for (int64_t c = 0; moved > 0 && c < k; c++) runs += (enter[c] + RUN - 1) / RUN + (leave[c] + RUN - 1) / RUN;
     if (moved > 0) {
-        t->run = t->entries + entries, t->runs = t->next = 0;
-        for (int64_t i = 0; i < 2 * k; i++)
-            for (int64_t at = 0; at < from[i]; at += RUN) {
-                int64_t *r = t->run + 4 * t->runs++;
-                r[0] = to[i] + at, r[1] = from[i] - at < RUN ? from[i] - at : RUN, r[2] = i / 2, r[3] = i % 2 ? -1 : 1;
+        t->entries = malloc((size_t)place * sizeof(int32_t));
+        t->run = malloc((size_t)runs * sizeof(Run));
+        t->scratch = malloc((size_t)(threads * (2 * t->limbs + 1) * width) * sizeof(double));
+        if (!t->entries || !t->run || !t->scratch) moved = -1;
+    }
+    if (moved > 0) {
+        Run *run = t->run;
+        for (int64_t c = 0; c < k; c++) {
+            const int64_t in = enter[2 * k + c], out = enter[3 * k + c];
+            const int shared = enter[c] > RUN || leave[c] > RUN;
+            for (int64_t at = 0; at < enter[c] || at < leave[c]; at += RUN) {
+                const int64_t entering = enter[c] - at, leaving = leave[c] - at;
+                *run++ = (Run){in + at, out + at, (int32_t)(entering < 0 ? 0 : entering > RUN ? RUN : entering),
+                               (int32_t)(leaving < 0 ? 0 : leaving > RUN ? RUN : leaving), (int32_t)c, shared};
             }
-        for (int64_t i = 0; i < count; i++)
-            if (!before || before[i] != after[i]) {
-                t->entries[to[2 * after[i]]++] = i;
-                if (before) t->entries[to[2 * before[i] + 1]++] = i;
-            }
+        }
+        t->runs = run - t->run, t->next = 0;
+        for (int64_t i = 0; i < moved; i++) {
+            t->entries[enter[2 * k + after[list[i]]]++] = list[i];
+            if (before) t->entries[enter[3 * k + before[list[i]]]++] = list[i];
+        }
         parallel(variants[variant].tally, t, threads);
     }
-    free(t->entries), free(t->scratch), free(from);
+    free(t->entries), free(t->run), free(t->scratch), free(enter), free(list);
     return moved;
 }
 

@@ -4,13 +4,15 @@
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
 enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
-enum { EVERY = -1, ALWAYS = 1 << 30 };
+enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. LABEL: its nearest
    centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
-   centroid, HIGH is FLT_MAX where unknown. EXCESS, SIZE: float, (|e| - E)+ and |q|. TOTAL: what unsigned bytes in place
-   of the centroids' signed ones add to every product. See kernels/head.py. */
-enum { ID, LABEL, SQUARE, LOW, HIGH, EXCESS, SIZE, TOTAL_, HEADER }; /* TOTAL is taken by isa.h */
+   centroid, HIGH is FLT_MAX where unknown. From MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float,
+   (|e| - E)+ and |q|, and TOTAL: what unsigned bytes in place of the centroids' signed ones add to every product. See
+   kernels/head.py. */
+enum { ID, LABEL, SQUARE, LOW, HIGH, MARGIN, LONG_MARGIN = MARGIN + 3, HEADER = LONG_MARGIN + 3 };
+enum { EXCESS, SIZE, TOTAL_ }; /* TOTAL is taken by isa.h */
 
 typedef struct {
     const void *data;
@@ -24,6 +26,18 @@ typedef struct { /* centroids' heads in panels of PANEL; map: their numbers, -1 
     int64_t count;
 } Panels;
 
+typedef struct { /* of one length of heads; unit: s^2 */
+    double unit, reach, residue;
+} Margin;
+
+typedef struct { /* heads of rows, by their number, and of centroids, ``words`` each, a multiple of 16; rows: NULL for none */
+    const int32_t *rows;
+    const uint32_t *centroids;
+    const int32_t *bias;
+    int32_t words, bits;
+    Margin margin;
+} Longer;
+
 typedef struct {
     int64_t pairs, blocks, full, changed;
 } Counts;
@@ -36,7 +50,9 @@ typedef struct {
     Panels all, some;
     const float *centroids;
     const uint8_t *moved;
-    double unit, reach, residue, gap; /* unit: s^2 */
+    Margin margin;
+    Longer longer;
+    double gap;
     float relative, absolute;
     int32_t *labels, *open; /* open: pairs of a record's place and a centroid, among which its nearest is */
     int64_t room, opened, next;
@@ -72,13 +88,20 @@ typedef struct {
     int64_t opened, next;
 } Narrow;
 
+/* Rows of one cluster, places in the list of rows that enter and leave clusters. shared: others have more of them. */
+typedef struct {
+    int64_t enter, leave;
+    int32_t entering, leaving, cluster, shared;
+} Run;
+
 typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts int64 (clusters,) */
     Rows rows;
     const float *weights;
     const double *down, *up; /* (limbs, dims + 1): powers of two that cut a value into limbs */
     int64_t *sums, *counts;
     int32_t limbs, clusters;
-    int64_t *entries, *run; /* row numbers by cluster; runs of them: first, count, cluster, sign */
+    int32_t *entries; /* row numbers by cluster */
+    Run *run;
     double *scratch;
     int64_t runs, next;
 } Tally;
@@ -153,6 +176,25 @@ typedef struct { /* squared distances, float32 (count,), of rows to their labels
     int64_t count;
 } Costs;
 
+typedef struct { /* what one length of heads gives: (count, step) words, with float bounds and |h|^2 for each */
+    void *heads;
+    float *residue, *size;
+    double *own, scale;
+    int32_t length, refined, bits, step;
+} Stage;
+
+/* Heads of values. centre, axes: double if wide, else float; axes: in stripes of columns (lanes / STRIPE, dims, STRIPE),
+   NULL for none. square: |X|^2. of_rows: not of centroids. */
+typedef struct {
+    Rows values;
+    const void *centre, *axes;
+    double *square, spill;
+    char *scratch;
+    int64_t count;
+    int32_t lanes, wide, of_rows, stages;
+    Stage stage[2];
+} Cutting;
+
 typedef void Part(void *argument, int part, int parts);
 
 static inline float as_float(int32_t word) {
@@ -178,6 +220,10 @@ static inline void prefetch_row(const Rows *rows, int64_t row) {
     const char *p = (const char *)rows->data + row * rows->stride * row_bytes(rows->type);
     const int bytes = rows->dims * row_bytes(rows->type);
     for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+}
+static inline void prefetch_long(const Assignment *t, const int32_t *record) {
+    const int32_t *head = t->longer.rows + (size_t)record[ID] * t->longer.words;
+    for (int w = 0; w < t->longer.words; w += 16) __builtin_prefetch(head + w);
 }
 static inline void prefetch_rows(const Assignment *t, const int32_t *record) {
     for (int r = 0; r < ROWS; r++, record += t->step)

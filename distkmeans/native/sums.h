@@ -36,11 +36,9 @@ ADD_ROW(u8, uint8_t, )
 ADD_ROW(i8, int8_t, )
 #undef ADD_ROW
 
-/* Rows of one cluster, added in float64, which is exact for RUN rows, then to the shared integers. */
-static void V(add_run)(const Tally *t, const int64_t *rows, int64_t count, int32_t cluster, int sign, double *scratch) {
-    const int width = t->rows.dims + 1, bytes = row_bytes(t->rows.type);
-    double *rest = scratch, *total = scratch + width;
-    memset(total, 0, sizeof(double) * (size_t)(width * t->limbs));
+/* total += the rows, which enter a cluster; returns how many of them count. */
+static int64_t V(add_rows)(const Tally *t, const int32_t *rows, int64_t count, double *rest, double *total) {
+    const int bytes = row_bytes(t->rows.type);
     int64_t counted = 0;
     for (int64_t i = 0; i < count; i++) {
         const void *x = (const char *)t->rows.data + rows[i] * t->rows.stride * bytes;
@@ -56,21 +54,36 @@ static void V(add_run)(const Tally *t, const int64_t *rows, int64_t count, int32
         default: V(add_f32)(t, x, weight, rest, total);
         }
     }
-    int64_t *sums = t->sums + (size_t)cluster * t->limbs * width;
-    for (int d = 0; d < t->limbs * width; d++)
-        if (total[d] != 0) __atomic_fetch_add(sums + d, sign * (int64_t)total[d], __ATOMIC_RELAXED);
-    __atomic_fetch_add(t->counts + cluster, sign * counted, __ATOMIC_RELAXED);
+    return counted;
+}
+
+/* Rows that enter and rows that leave one cluster, added up in float64, which is exact for RUN rows, then in integers: to
+   the shared sums by whoever has all of the cluster's rows, else with others. */
+static void V(add_run)(const Tally *t, const Run *run, double *scratch) {
+    const int width = t->rows.dims + 1, size = width * t->limbs;
+    double *rest = scratch, *enter = scratch + width, *leave = enter + size;
+    memset(enter, 0, sizeof(double) * (size_t)(2 * size));
+    int64_t counted = V(add_rows)(t, t->entries + run->enter, run->entering, rest, enter);
+    counted -= V(add_rows)(t, t->entries + run->leave, run->leaving, rest, leave);
+    int64_t *sums = t->sums + (size_t)run->cluster * (size_t)size;
+    if (!run->shared) {
+        for (int d = 0; d < size; d++) sums[d] += (int64_t)enter[d] - (int64_t)leave[d];
+        t->counts[run->cluster] += counted;
+        return;
+    }
+    for (int d = 0; d < size; d++)
+        if (enter[d] != leave[d]) __atomic_fetch_add(sums + d, (int64_t)enter[d] - (int64_t)leave[d], __ATOMIC_RELAXED);
+    __atomic_fetch_add(t->counts + run->cluster, counted, __ATOMIC_RELAXED);
 }
 
 static void V(tally_part)(void *argument, int part, int parts) {
     Tally *t = argument;
-    double *scratch = t->scratch + (size_t)part * (t->limbs + 1) * (t->rows.dims + 1);
+    double *scratch = t->scratch + (size_t)part * (2 * t->limbs + 1) * (t->rows.dims + 1);
     (void)parts;
     for (;;) {
         const int64_t run = __atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED);
         if (run >= t->runs) break;
-        const int64_t *r = t->run + 4 * run;
-        V(add_run)(t, t->entries + r[0], r[1], (int32_t)r[2], (int)r[3], scratch);
+        V(add_run)(t, t->run + run, scratch);
     }
 }
 

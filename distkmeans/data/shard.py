@@ -18,6 +18,10 @@ TILE_ELEMENTS = 1 << 18
 """Elements of a float64 tile in the passes over the data that are not the solver's."""
 
 
+NARROWER, SAMPLE = (torch.uint8, torch.int8, torch.float16, torch.bfloat16), 256
+"""Types in which float32 rows may fit, narrowest first; rows that are looked at before all are."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """Contiguous rows ``start`` .. ``start + len`` of ``total``, as stored, on the rank's device.
@@ -75,6 +79,11 @@ class Shard:
         weights = None if self.weights is None else self.weights.to(weight_type(rows.dtype))
         return replace(self, rows=rows, weights=weights)
 
+    def compact(self) -> Shard:
+        """The same values in fewer bytes where all of them fit: passes over rows are bound by memory. A copy."""
+        rows = compact(self.rows)
+        return self if rows is self.rows else replace(self, rows=rows)
+
     def subset(self, which: Tensor, total: int) -> Shard:
         """The rows at these local positions (ascending), with their global numbers kept; ``total`` over all ranks."""
         everything = self.numbers(slice(0, len(self)))
@@ -93,6 +102,33 @@ class Shard:
             local = local[mine]
         found[mine] = self.rows[local].to(torch.float64)
         return world.sum_(found)
+
+
+def compact(rows: Tensor) -> Tensor:
+    """float32 (n, D) rows in the narrowest type that holds every value of them, or as they are."""
+    if rows.dtype != torch.float32 or not len(rows):
+        return rows
+    for dtype in NARROWER:
+        if narrowed(rows[:: max(1, len(rows) // SAMPLE)], dtype) is None:
+            continue
+        parts = rows.split(max(1, TILE_ELEMENTS // rows.shape[1]))
+        copy, at = torch.empty(rows.shape, dtype=dtype, device=rows.device), 0
+        for part in parts:
+            values = narrowed(part, dtype)
+            if values is None:
+                break
+            copy[at : at + len(part)] = values
+            at += len(part)
+        if at == len(rows):
+            return copy
+    return rows
+
+
+def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Values in another type, None if that changes any of them."""
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    converted = values.clamp(limits.min, limits.max).to(dtype)
+    return converted if torch.equal(converted.to(values.dtype), values) else None
 
 
 def weight_type(rows: torch.dtype) -> torch.dtype:

@@ -374,11 +374,18 @@ class Target:
     gap: float
 
     @staticmethod
-    def of(centroids: Heads, how: Cut) -> Target:
-        unit = how.scale**2
-        fits = centroids.residue < NEVER_FITS
+    def of(centroids: Heads, how: Cut, common: float | None = None) -> Target:
+        """common: e, where it is known; any will do that many |e_k| do not exceed."""
+        unit, fits = how.scale**2, centroids.residue < NEVER_FITS
+        if common is None:
+            common = _quantile(centroids.residue[fits], 0.1) if fits.any() else 0.0
+        compiled = native.library_for(centroids.values)
+        if compiled is not None:
+            numbers = unit, how.base * UP, how.constant, how.largest, common
+            parts = centroids.residue, centroids.size, centroids.square, centroids.own
+            bias, largest, gap = compiled.bias(parts, numbers)
+            return Target(centroids.values, bias, unit, largest * UP, common, gap + 1)
         reach, residue = (centroids.size + centroids.residue).double(), centroids.residue.double()
-        common = _quantile(centroids.residue[fits], 0.1) if fits.any() else 0.0
         bias = -0.5 * unit * (1 - 8 * UNIT) * centroids.square + how.base * UP * reach + how.constant
         bias = (bias + how.largest * (residue - common).clamp(min=0)).ceil()
         bias = torch.where(fits & (bias < ALWAYS), bias.clamp(min=-ALWAYS), ALWAYS).to(torch.int32)

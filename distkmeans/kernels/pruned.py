@@ -8,6 +8,7 @@ label make such rows neighbours, and let whole blocks of rows pass by whole pane
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -24,6 +25,8 @@ RESTRICT_BELOW = 0.6
 """Share of moved centroids below which it pays to compare settled rows with these alone."""
 DISORDER = 0.15
 """Share of the rows that have left their place before the records are sorted anew."""
+STRAYED = 0.3
+"""The same, before the panels are made anew."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
@@ -78,7 +81,7 @@ class Pruned:
         self.aim: Aim | None = None
         form = stages.first.form
         self.may_skip = form.bits == 16 and form.words <= 64
-        self.order, self.disorder = torch.empty(0, dtype=torch.int32), 1.0
+        self.order, self.disorder, self.strayed = torch.empty(0, dtype=torch.int32), 1.0, math.inf
         self.counts, self.seconds = native.Counts(), 0.0
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
@@ -109,7 +112,7 @@ class Pruned:
         self._begin()
 
     def _begin(self) -> None:
-        self.aim, self.disorder = Aim(self.stages), 1.0
+        self.aim, self.disorder, self.strayed = Aim(self.stages), 1.0, math.inf
 
     def forget(self) -> None:
         """Take all centroids for moved in the next pass, so that a pass can be timed twice."""
@@ -162,7 +165,10 @@ class Pruned:
     def _sort(self, target: Target) -> None:
         """Sort the records by label; labels in the order of the panels, which holds near centroids together."""
         count = len(target.bias)
-        order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
+        if self.strayed > STRAYED:
+            self.order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
+            self.strayed = 0.0
+        order = self.order[self.order >= 0]
         rank = torch.empty(count, dtype=torch.int32)
         rank[order.to(torch.int64)] = torch.arange(count, dtype=torch.int32)
         into = torch.empty_like(self.records)
@@ -170,7 +176,8 @@ class Pruned:
         self.records, self.order, self.disorder = into, in_panels(order), 0.0
 
     def _learn(self, task: native.Assignment) -> None:
-        self.disorder += task.counts.changed / max(1, len(self.rows))
+        changed = task.counts.changed / max(1, len(self.rows))
+        self.disorder, self.strayed = self.disorder + changed, self.strayed + changed
         blocks = task.counts.full * task.all.count
         if task.skip and blocks and task.counts.blocks > KEPT * blocks:
             self.may_skip = False
@@ -206,6 +213,7 @@ class Aim:
     def __init__(self, stages: Stages) -> None:
         self.stages = stages
         self.heads: list[Heads] = []
+        self.common: list[float | None] = [None, None]
 
     def at(self, centroids: Tensor, moved: Tensor) -> list[Target]:
         which = moved.nonzero().flatten()
@@ -215,7 +223,10 @@ class Aim:
             for kept, new in zip(self.heads, self.stages.heads(centroids[which], rows=False), strict=True):
                 for whole, piece in zip(kept.parts, new.parts, strict=True):
                     whole[which] = piece
-        return [Target.of(heads, cut) for heads, cut in zip(self.heads, self.stages.cuts, strict=True)]
+        each = zip(self.heads, self.stages.cuts, self.common, strict=False)
+        targets = [Target.of(heads, cut, common) for heads, cut, common in each]
+        self.common = [target.residue for target in targets]
+        return targets
 
 
 def unsigned(heads: Tensor) -> Tensor:

@@ -128,6 +128,7 @@ class Tally(ctypes.Structure):
         ("limbs", c_int32),
         ("clusters", c_int32),
         ("entries", c_void_p),
+        ("listed", c_int64),
         ("run", c_void_p),
         ("scratch", c_void_p),
         ("runs", c_int64),
@@ -305,9 +306,21 @@ class Library:
 
     def sort(self, records: Tensor, into: Tensor, rank: Tensor) -> None:
         """Records (N, step) in the order of their labels' ranks, int32 (K,)."""
-        step = records.shape[1]
-        if self.handle.dkm_sort(*_pointers(records, into), c_int64(len(records)), step, *_pointers(rank), len(rank)):
+        places, step = _pointers(records, into), records.shape[1]
+        threads = torch.get_num_threads()
+        if self.handle.dkm_sort(*places, c_int64(len(records)), step, *_pointers(rank), len(rank), threads):
             raise MemoryError("no memory to sort the rows")
+
+    def bias(self, parts: tuple[Tensor, ...], numbers: tuple[float, ...]) -> tuple[Tensor, float, float]:
+        """int32 constants (K,) of centroids' heads, the largest reach, and the largest |h|^2 + 2 bias.
+
+        parts: residue, size, square and own, (K,). numbers: unit, base, constant, largest and common.
+        """
+        bias, bounds = torch.empty(len(parts[0]), dtype=torch.int32), torch.empty(2, dtype=torch.float64)
+        numbers_ = [c_double(number) for number in numbers]
+        self.handle.dkm_bias(*_pointers(*parts), c_int64(len(bias)), *numbers_, *_pointers(bias, bounds))
+        reach, gap = bounds.tolist()
+        return bias, reach, gap
 
     def pack(self, heads: Tensor, bias: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Heads int32 (K, words) and their constants (K,) as panels, in ``order``; -1 for padding."""

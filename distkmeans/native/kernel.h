@@ -257,6 +257,36 @@ static void V(survivors)(const Assignment *a, const Panels *set, const int32_t *
     V(resolve)(a, record, queue, found, near);
 }
 
+/* An open row: by float64 distances if these tell its centroids apart, else by the judge. Every difference is a normal
+   number; it, its square and the sums of dims terms round relatively. */
+static void V(decide)(Assignment *a, int32_t *record, int32_t place, int row, Found *found, const Near *near) {
+    const double error = (a->rows.dims + 8) * 0x1p-53;
+    int32_t label[NEAR];
+    double distance[NEAR], best = INFINITY;
+    int many = nearest_of(a, near, row, found, label), left = 0;
+    for (int i = 0; i < many; i++) {
+        const float *c = a->centroids + (size_t)label[i] * a->rows.dims;
+        distance[i] = 0;
+        for (int d = 0; d < a->rows.dims; d++) {
+            const double rest = stored(&a->rows, record[ID], d) - c[d];
+            distance[i] += rest * rest;
+        }
+        best = distance[i] < best ? distance[i] : best;
+    }
+    for (int i = 0; i < many; i++) {
+        label[left] = label[i];
+        left += distance[i] * (1 - error) <= best * (1 + error);
+    }
+    if (many < 0) label[0] = EVERY, left = 1;
+    if (many > 0 && left == 1) {
+        record[LABEL] = a->labels[record[ID]] = label[0];
+        record[LOW] = as_int(toward(best, -1)), record[HIGH] = as_int(toward(best, 1));
+        return;
+    }
+    record[HIGH] = as_int(FLT_MAX);
+    tell(a, place, label, left);
+}
+
 static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
     uint32_t mask[BLOCKS][GROUP][ROWS];
     int32_t threshold[TILE], means[ROWS * MOST_WORDS_SKIPPED], least[ROWS];
@@ -323,8 +353,7 @@ static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
         row[LOW] = as_int(toward(found[r].low, -1)), row[HIGH] = as_int(toward(found[r].high, 1));
         a->labels[row[ID]] = found[r].label;
         if (found[r].near) {
-            row[HIGH] = as_int(FLT_MAX);
-            tell(a, &near, r, (int32_t)(tile * TILE + r), found + r);
+            V(decide)(a, row, (int32_t)(tile * TILE + r), r, found + r, &near);
         }
     }
 }

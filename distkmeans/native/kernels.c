@@ -199,7 +199,7 @@ int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t
                                (int32_t)(leaving < 0 ? 0 : leaving > RUN ? RUN : leaving), (int32_t)c, shared};
             }
         }
-        t->runs = run - t->run, t->next = 0;
+        t->runs = run - t->run, t->listed = place, t->next = 0;
         for (int64_t i = 0; i < moved; i++) {
             t->entries[enter[2 * k + after[list[i]]]++] = list[i];
             if (before) t->entries[enter[3 * k + before[list[i]]]++] = list[i];
@@ -222,20 +222,43 @@ void dkm_merge(int64_t *sums, const int64_t *change, uint8_t *touched, int64_t c
     }
 }
 
-/* Records in the order of their labels' ranks; within a label as they were. Returns -1 for want of memory. */
-int dkm_sort(const int32_t *from, int32_t *to, int64_t count, int32_t step, const int32_t *rank, int32_t clusters) {
-    int64_t *at = calloc((size_t)clusters + 2, sizeof(int64_t));
-    if (!at) return -1;
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t *r = from + i * step;
-        at[1 + (r[ID] < 0 ? clusters : rank[r[LABEL]])]++;
-    }
-    for (int32_t k = 0; k < clusters; k++) at[k + 1] += at[k];
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t *r = from + i * step;
-        memcpy(to + step * at[r[ID] < 0 ? clusters : rank[r[LABEL]]]++, r, sizeof(int32_t) * (size_t)step);
-    }
-    free(at);
+/* Records in the order of their labels' ranks; within a label as they were. A part counts its own, then moves them. */
+typedef struct {
+    const int32_t *from, *rank;
+    int32_t *to, step, clusters;
+    int64_t count, *at; /* (parts, clusters + 1): how many, then where the next goes */
+} Sorting;
+
+static inline int32_t place_of(const Sorting *s, int64_t i) {
+    const int32_t *r = s->from + i * s->step;
+    return r[ID] < 0 ? s->clusters : s->rank[r[LABEL]];
+}
+static void count_part(void *argument, int part, int parts) {
+    const Sorting *s = argument;
+    int64_t *at = s->at + (int64_t)part * (s->clusters + 1);
+    for (int64_t i = s->count * part / parts; i < s->count * (part + 1) / parts; i++) at[place_of(s, i)]++;
+}
+static void move_part(void *argument, int part, int parts) {
+    const Sorting *s = argument;
+    int64_t *at = s->at + (int64_t)part * (s->clusters + 1);
+    for (int64_t i = s->count * part / parts; i < s->count * (part + 1) / parts; i++)
+        memcpy(s->to + s->step * at[place_of(s, i)]++, s->from + i * s->step, sizeof(int32_t) * (size_t)s->step);
+}
+
+/* Returns -1 for want of memory. */
+int dkm_sort(const int32_t *from, int32_t *to, int64_t count, int32_t step, const int32_t *rank, int32_t clusters,
+             int threads) {
+    Sorting s = {from, rank, to, step, clusters, count, calloc((size_t)threads * ((size_t)clusters + 1), sizeof(int64_t))};
+    if (!s.at) return -1;
+    parallel(count_part, &s, threads);
+    int64_t place = 0;
+    for (int32_t c = 0; c <= clusters; c++)
+        for (int t = 0; t < threads; t++) {
+            int64_t *at = s.at + (int64_t)t * (clusters + 1) + c, many = *at;
+            *at = place, place += many;
+        }
+    parallel(move_part, &s, threads);
+    free(s.at);
     return 0;
 }
 
@@ -246,5 +269,20 @@ void dkm_pack(const uint32_t *heads, const int32_t *bias, const int32_t *map, in
         uint32_t *to = panel + i / PANEL * PANEL * words + i % PANEL;
         for (int w = 0; w < words; w++) to[w * PANEL] = map[i] < 0 ? 0 : heads[(int64_t)map[i] * words + w];
         panel_bias[i] = map[i] < 0 ? -ALWAYS : bias[map[i]];
+    }
+}
+
+/* Constants of centroids: Target.of of kernels/head.py. bounds: the largest reach, max of |h|^2 + 2 bias. */
+void dkm_bias(const float *residue, const float *size, const double *square, const double *own, int64_t count, double unit,
+              double base, double constant, double largest, double common, int32_t *bias, double *bounds) {
+    bounds[0] = 0, bounds[1] = -INFINITY;
+    for (int64_t k = 0; k < count; k++) {
+        const int fits = residue[k] < 1e30f;
+        const double reach = (double)size[k] + residue[k], excess = residue[k] - common;
+        double b = -0.5 * unit * (1 - 0x1p-21) * square[k] + base * reach + constant + largest * (excess > 0 ? excess : 0);
+        b = !fits || !(ceil(b) < ALWAYS) ? ALWAYS : ceil(b) < -ALWAYS ? -ALWAYS : ceil(b);
+        bias[k] = (int32_t)b;
+        bounds[0] = fits && reach > bounds[0] ? reach : bounds[0];
+        bounds[1] = own[k] + 2 * b > bounds[1] ? own[k] + 2 * b : bounds[1];
     }
 }

@@ -101,6 +101,7 @@ typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts in
     int64_t *sums, *counts;
     int32_t limbs, clusters;
     int32_t *entries; /* row numbers by cluster */
+    int64_t listed;
     Run *run;
     double *scratch;
     int64_t runs, next;
@@ -145,16 +146,19 @@ static inline void note(Near *near, int row, int32_t label, float distance) {
     if (near->count < NEAR) near->distance[near->count] = distance;
     near->count++;
 }
-/* The pairs of an open row that still are too near to its best: EVERY where they are not all known. */
-static void tell(Assignment *t, const Near *near, int row, int32_t place, const Found *found) {
-    int32_t label[NEAR], many = 0;
+/* The centroids that still are too near to an open row's best; -1 where not all of them are known. */
+static int nearest_of(const Assignment *t, const Near *near, int row, const Found *found, int32_t *label) {
+    int many = 0;
     for (int i = 0; i < near->count && i < NEAR; i++)
         if (near->row[i] == row && !apart(t, found->distance, near->distance[i])) {
             int seen = 0;
             for (int j = 0; j < many; j++) seen |= label[j] == near->label[i];
             if (!seen) label[many++] = near->label[i];
         }
-    if (near->count > NEAR) label[0] = EVERY, many = 1;
+    return near->count > NEAR ? -1 : many;
+}
+/* Lists an open row, by its record's place, with these centroids. */
+static void tell(Assignment *t, int32_t place, const int32_t *label, int many) {
     const int64_t at = __atomic_fetch_add(&t->opened, many, __ATOMIC_RELAXED);
     for (int i = 0; i < many && at + i < t->room; i++) t->open[2 * (at + i)] = place, t->open[2 * (at + i) + 1] = label[i];
 }
@@ -214,6 +218,17 @@ static inline float half_to_float(uint16_t half) {
     if (rest >= 0x400) return as_float((int32_t)(sign | (rest + 0x1c000) << 13));
     const float value = (float)rest * 5.9604644775390625e-8f; /* subnormal: units of 2**-24 */
     return sign ? -value : value;
+}
+static inline double stored(const Rows *rows, int64_t row, int column) {
+    const int64_t at = row * rows->stride + column;
+    switch (rows->type) {
+    case F64: return ((const double *)rows->data)[at];
+    case F16: return half_to_float(((const uint16_t *)rows->data)[at]);
+    case BF16: return bfloat_to_float(((const uint16_t *)rows->data)[at]);
+    case U8: return ((const uint8_t *)rows->data)[at];
+    case I8: return ((const int8_t *)rows->data)[at];
+    default: return ((const float *)rows->data)[at];
+    }
 }
 static inline int row_bytes(int type) { return type == F64 ? 8 : type == F32 ? 4 : type <= BF16 ? 2 : 1; }
 static inline void prefetch_row(const Rows *rows, int64_t row) {

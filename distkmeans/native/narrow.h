@@ -7,16 +7,9 @@
 static inline void V(columns)(const Narrow *n, int64_t from, int rows, float *column) {
     const int dims = n->rows.dims;
     for (int r = 0; r < STRIP; r++) {
-        const int64_t at = (from + (r < rows ? r : rows - 1)) * n->rows.stride;
+        const int64_t row = from + (r < rows ? r : rows - 1);
         for (int d = 0; d < dims; d++) {
-            float x;
-            switch (n->rows.type) {
-            case F16: x = half_to_float(((const uint16_t *)n->rows.data)[at + d]); break;
-            case BF16: x = bfloat_to_float(((const uint16_t *)n->rows.data)[at + d]); break;
-            case U8: x = ((const uint8_t *)n->rows.data)[at + d]; break;
-            case I8: x = ((const int8_t *)n->rows.data)[at + d]; break;
-            default: x = ((const float *)n->rows.data)[at + d];
-            }
+            const float x = (float)stored(&n->rows, row, d);
             column[d * STRIP + r] = n->shift ? x - n->shift[d] : x;
         }
     }

@@ -6,7 +6,12 @@
 #define ADD_ROW(name, type, convert)                                                                              \
     static inline void V(add_##name)(const Tally *t, const type *x, double weight, double *rest, double *total) {  \
         const int dims = t->rows.dims, width = dims + 1;                                                          \
-        if (t->limbs == 2) { /* the common case in one pass over the columns */                                   \
+        if (t->limbs == 1) { /* the common cases in one pass over the columns */                                  \
+            for (int d = 0; d < dims; d++) total[d] += trunc((double)convert(x[d]) * weight * t->down[d]);        \
+            total[dims] += trunc(weight * t->down[dims]);                                                         \
+            return;                                                                                               \
+        }                                                                                                         \
+        if (t->limbs == 2) {                                                                                            \
             const double *down = t->down, *up = t->up;                                                            \
             double *high = total, *low = total + width;                                                           \
             for (int d = 0; d < dims; d++) {                                                                      \
@@ -37,13 +42,15 @@ ADD_ROW(i8, int8_t, )
 #undef ADD_ROW
 
 /* total += the rows, which enter a cluster; returns how many of them count. */
-static int64_t V(add_rows)(const Tally *t, const int32_t *rows, int64_t count, double *rest, double *total) {
+static int64_t V(add_rows)(const Tally *t, int64_t first, int64_t count, double *rest, double *total) {
+    enum { AHEAD = 8 }; /* also into what the next run adds */
     const int bytes = row_bytes(t->rows.type);
     int64_t counted = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const void *x = (const char *)t->rows.data + rows[i] * t->rows.stride * bytes;
-        const double weight = t->weights ? t->weights[rows[i]] : 1;
-        if (i + 4 < count) prefetch_row(&t->rows, rows[i + 4]);
+    for (int64_t i = first; i < first + count; i++) {
+        const int32_t row = t->entries[i];
+        const void *x = (const char *)t->rows.data + row * t->rows.stride * bytes;
+        const double weight = t->weights ? t->weights[row] : 1;
+        if (i + AHEAD < t->listed) prefetch_row(&t->rows, t->entries[i + AHEAD]);
         counted += weight > 0;
         switch (t->rows.type) {
         case F64: V(add_f64)(t, x, weight, rest, total); break;
@@ -63,8 +70,8 @@ static void V(add_run)(const Tally *t, const Run *run, double *scratch) {
     const int width = t->rows.dims + 1, size = width * t->limbs;
     double *rest = scratch, *enter = scratch + width, *leave = enter + size;
     memset(enter, 0, sizeof(double) * (size_t)(2 * size));
-    int64_t counted = V(add_rows)(t, t->entries + run->enter, run->entering, rest, enter);
-    counted -= V(add_rows)(t, t->entries + run->leave, run->leaving, rest, leave);
+    int64_t counted = V(add_rows)(t, run->enter, run->entering, rest, enter);
+    counted -= V(add_rows)(t, run->leave, run->leaving, rest, leave);
     int64_t *sums = t->sums + (size_t)run->cluster * (size_t)size;
     if (!run->shared) {
         for (int d = 0; d < size; d++) sums[d] += (int64_t)enter[d] - (int64_t)leave[d];
@@ -79,11 +86,11 @@ static void V(add_run)(const Tally *t, const Run *run, double *scratch) {
 static void V(tally_part)(void *argument, int part, int parts) {
     Tally *t = argument;
     double *scratch = t->scratch + (size_t)part * (2 * t->limbs + 1) * (t->rows.dims + 1);
-    (void)parts;
+    const int64_t share = t->runs / (8 * parts), many = share < 1 ? 1 : share < 16 ? share : 16;
     for (;;) {
-        const int64_t run = __atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED);
-        if (run >= t->runs) break;
-        V(add_run)(t, t->run + run, scratch);
+        const int64_t first = __atomic_fetch_add(&t->next, many, __ATOMIC_RELAXED);
+        if (first >= t->runs) break;
+        for (int64_t r = first; r < first + many && r < t->runs; r++) V(add_run)(t, t->run + r, scratch);
     }
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -73,6 +73,8 @@ class Lloyd:
 
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
         with problem.world.guard():
+            if not problem.frugal and problem.world.device.type == "cpu":
+                problem = replace(problem, shard=problem.shard.compact())
             largest = float(problem.columns.largest.max())
             kernel = choose(
                 problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel, problem.frugal

@@ -18,7 +18,7 @@ from distkmeans.kernels.dense import Dense, Frame, largest_of
 from distkmeans.kernels.head import Axes, Form, Stages
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
-from distkmeans.kernels.pruned import Pruned
+from distkmeans.kernels.pruned import Pruned, whole_vectors
 
 KernelName = Literal["auto", "dense", "integer", "narrow", "pruned", "triton"]
 
@@ -34,6 +34,10 @@ SIMPLER = 0.2
 """By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""
 RIVALS, JUDGED = 2, (12, 48)
 """Heads that stay in the race, and the passes before which they are judged again."""
+LONGER = {8: 64, 16: 32}
+"""Words of the longer heads."""
+ROOM = 1.5
+"""How much a kernel may keep beside the rows, as a multiple of them."""
 LONGEST = 1 << 12
 """Columns up to which a head of all axes is tried: norms of so many coordinates are covered by head.UP."""
 
@@ -46,17 +50,20 @@ def choose(
     exact: bool = True,
     kernel: KernelName = "auto",
     frugal: bool = False,
+    room: float | None = None,
 ) -> Kernel:
     """The kernel for these rows: (N, D) as stored, on their device. ``centroids`` (K, D) are the first to come.
 
     largest: absolute value that no row, of any rank, and no later centroid exceeds; None where these are all.
     tile_rows: of the dense kernel, which it asks for. kernel: its name, where not the fastest is wanted. Raises
-    InputError for one that cannot be had. frugal: only kernels that keep no heads of the rows.
+    InputError for one that cannot be had. frugal: only kernels that keep no heads of the rows. room: bytes that may be
+    kept beside each row; None for ROOM times its own.
     """
     reach = max(largest_of(rows) if largest is None else largest, largest_of(centroids))
     if kernel == "dense" or (tile_rows and kernel == "auto"):
         return Dense(rows, centroids, reach, tile_rows, exact)
-    choice = Choice(rows, centroids, native.library_for(rows, centroids), reach, exact)
+    room = ROOM * row_size(rows) if room is None else room
+    choice = Choice(rows, centroids, native.library_for(rows, centroids), reach, exact, room)
     if kernel == "auto":
         names = [name for name in get_args(KernelName)[1:] if not (frugal and name in KEEPERS)]
         return choice.fastest([name for name in names if not choice.refusal(name)])
@@ -68,13 +75,17 @@ def choose(
 
 @dataclass(frozen=True)
 class Choice:
-    """The kernels for some rows and centroids. library: the compiled ones, None where there are none."""
+    """The kernels for some rows and centroids. library: the compiled ones, None where there are none.
+
+    room: bytes that may be kept beside each row.
+    """
 
     rows: Tensor
     centroids: Tensor
     library: native.Library | None
     reach: float
     exact: bool
+    room: float = math.inf
 
     def refusal(self, kernel: str) -> str:
         """Why a kernel cannot serve, or nothing."""
@@ -143,13 +154,10 @@ class Choice:
             before = seconds
 
     def _longer(self, form: Form) -> Form | None:
-        import os
-        words = int(os.environ.get(f"LONG{form.bits}", "0"))
-        dims = self.rows.shape[1]
-        if not words: return None
-        length = min(dims, form.per_word * (words - 1) - 2 * form.refined)
-        if length <= form.length: return None
-        return Form(form.bits, length, form.refined)
+        """The second stage's heads: whole vectors of words, or all axes, if there is room."""
+        length = min(self.rows.shape[1], form.per_word * (LONGER[form.bits] - 1) - 2 * form.refined)
+        longer = Form(form.bits, length, form.refined)
+        return longer if length > form.length and taken(form, longer) <= self.room else None
 
     def sample(self) -> Tensor:
         """Rows at even distances, a sixteenth within limits."""
@@ -165,10 +173,15 @@ class Choice:
         if name == "narrow" and self.library is not None:
             return Narrow(rows, self.library, self.centroids, self.reach, self.exact)
         if name == "pruned" and self.library is not None and how is not None:
-            return Pruned(rows, self.library, how, self.reach, self.exact)
+            return self.pruned(rows, how)
         if name == "integer" and how is not None:
             return Integer(rows, how.first, self.exact)
         return Dense(rows, self.centroids, self.reach, None, self.exact)
+
+    def pruned(self, rows: Tensor, how: Stages) -> Pruned:
+        assert self.library is not None
+        size = taken(how.first.form, how.second.form if how.second else None) + row_size(rows)
+        return Pruned(rows, self.library, how, self.reach, self.exact, may_copy=size <= self.room)
 
     def seconds(self, name: str, sample: Tensor, how: Stages | None, centroids: Tensor | None = None) -> float:
         """Of a pass over the sample, whose labels the kernel knows: the better of two."""
@@ -185,6 +198,18 @@ class Choice:
             own = getattr(kernel, "seconds", 0.0)  # without what does not grow with the rows
             seconds.append(own or time.perf_counter() - begin)
         return min(seconds)
+
+
+def row_size(rows: Tensor) -> int:
+    """Bytes of a row."""
+    return rows.shape[1] * rows.element_size()
+
+
+def taken(first: Form, second: Form | None) -> int:
+    """Bytes per row of the pruned kernel's heads, at most: while records, or the longer heads, are being moved."""
+    record = 4 * (native.HEADER + first.words)
+    longer = 4 * whole_vectors(second.words) if second else 0
+    return record + longer + max(record, longer)
 
 
 class Judged:
@@ -222,7 +247,7 @@ class Judged:
         begin = time.perf_counter()
         choice = self.choice
         assert choice.library is not None
-        self.kernel = Pruned(choice.rows, choice.library, how, choice.reach, choice.exact)
+        self.kernel = choice.pruned(choice.rows, how)
         if labels is not None:
             self.kernel.start(labels, len(choice.centroids))
         self.cost = time.perf_counter() - begin

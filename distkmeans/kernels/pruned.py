@@ -27,6 +27,8 @@ DISORDER = 0.15
 """Share of the rows that have left their place before the records are sorted anew."""
 STRAYED = 0.3
 """The same, before the panels are made anew."""
+CALM, MISPLACED = 0.04, 1.0
+"""What changes in a pass when rows are worth moving to the place of their records; and as DISORDER, after that."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
@@ -46,6 +48,7 @@ def records_of(rows: Tensor, stages: Stages) -> tuple[Tensor, Tensor | None]:
     for tile in (slice(at, min(at + step, count)) for at in range(0, count, step)):
         heads, *more = stages.heads(rows[tile], rows=True)
         records[tile, native.ID] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
+        records[tile, native.PLACE] = records[tile, native.ID]
         floats[tile, native.SQUARE] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
         floats[tile, native.HIGH] = FLOAT_MAX
         _write_margin(records[tile, native.MARGIN :], heads, first)
@@ -72,16 +75,19 @@ def whole_vectors(words: int) -> int:
 class Pruned:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
 
-    def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool) -> None:
+    def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool, may_copy: bool = False) -> None:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.name = f"{library.name} {stages}"
         self.records, self.longer = records_of(rows, stages)
+        self.places, self.row_by, self.may_copy = rows, native.ID, may_copy
+        self.misplaced, self.last = math.inf, 1.0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
         self.aim: Aim | None = None
         form = stages.first.form
         self.may_skip = form.bits == 16 and form.words <= 64
         self.order, self.disorder, self.strayed = torch.empty(0, dtype=torch.int32), 1.0, math.inf
+        self.means, self.shapes = torch.empty(2, 0, form.words, dtype=torch.int32)
         self.counts, self.seconds = native.Counts(), 0.0
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
@@ -128,7 +134,10 @@ class Pruned:
             self.order = in_panels(torch.arange(len(centroids), dtype=torch.int32))
         dims = self.rows.shape[1]
         task = native.Assignment(
-            rows=native.Rows.of(self.rows),
+            rows=native.Rows.of(self.places),
+            row_by=self.row_by,
+            means=self.means.data_ptr(),
+            shapes=self.shapes.data_ptr(),
             records=self.records.data_ptr(),
             count=len(self.records),
             step=self.records.shape[1],
@@ -165,7 +174,8 @@ class Pruned:
     def _sort(self, target: Target) -> None:
         """Sort the records by label; labels in the order of the panels, which holds near centroids together."""
         count = len(target.bias)
-        if self.strayed > STRAYED:
+        anew = self.strayed > STRAYED
+        if anew:
             self.order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
             self.strayed = 0.0
         order = self.order[self.order >= 0]
@@ -174,10 +184,39 @@ class Pruned:
         into = torch.empty_like(self.records)
         self.library.sort(self.records, into, rank)
         self.records, self.order, self.disorder = into, in_panels(order), 0.0
+        if self.last < CALM and self.misplaced > MISPLACED:
+            self._place()
+        if self.may_skip:
+            blocks, words = len(self.records) // native.ROWS, self.stages.first.form.words
+            if not len(self.means):
+                self.means = torch.zeros(blocks + native.BLOCKS, words, dtype=torch.int32)
+                self.shapes = torch.empty(blocks, native.SHAPE, dtype=torch.int32)
+            task = native.Assignment(
+                records=self.records.data_ptr(),
+                count=len(self.records),
+                step=self.records.shape[1],
+                words=words,
+                means=self.means.data_ptr(),
+                shapes=self.shapes.data_ptr(),
+            )
+            self.library.run("shapes", task)
+
+    def _place(self) -> None:
+        """Put what belongs to the records in their order, as memory is read fastest."""
+        count = len(self.rows)
+        if self.longer is not None:
+            self.longer = self.library.gather(self.longer, self.records, count, native.PLACE)
+        if self.may_copy:
+            self.places, self.row_by = self.library.gather(self.places, self.records, count, self.row_by), native.PLACE
+        self.records[:count, native.PLACE] = torch.arange(count, dtype=torch.int32)
+        self.misplaced = 0.0
 
     def _learn(self, task: native.Assignment) -> None:
         changed = task.counts.changed / max(1, len(self.rows))
-        self.disorder, self.strayed = self.disorder + changed, self.strayed + changed
+        self.disorder, self.strayed, self.misplaced = (
+            total + changed for total in (self.disorder, self.strayed, self.misplaced)
+        )
+        self.last = changed
         blocks = task.counts.full * task.all.count
         if task.skip and blocks and task.counts.blocks > KEPT * blocks:
             self.may_skip = False

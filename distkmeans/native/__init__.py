@@ -28,9 +28,10 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, PANEL, VECTOR, STRIPE = 12, 32, 16, 16
-"""Rows of a block, centroids of a panel, words of which longer heads have a multiple, axes of a stripe: as in C."""
-ID, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(12)
+ROWS, BLOCKS, PANEL, VECTOR, STRIPE = 12, 12, 32, 16, 16
+SHAPE = 16
+"""Rows of a block, blocks of a tile, centroids of a panel, words of which longer heads have a multiple, axes of a stripe; words of a Shape: as in C."""
+ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
 EXCESS, SIZE, TOTAL = range(3)
 """Words of a record, and where its head begins; words of a margin in it: as in kernels.h."""
 EVERY = -1
@@ -76,12 +77,15 @@ class Assignment(ctypes.Structure):
         ("rows", Rows),
         ("records", c_void_p),
         ("count", c_int64),
+        ("means", c_void_p),
+        ("shapes", c_void_p),
         ("step", c_int32),
         ("words", c_int32),
         ("bits", c_int32),
         ("first", c_int32),
         ("restricted", c_int32),
         ("skip", c_int32),
+        ("row_by", c_int32),
         ("all", Panels),
         ("some", Panels),
         ("centroids", c_void_p),
@@ -310,6 +314,15 @@ class Library:
         threads = torch.get_num_threads()
         if self.handle.dkm_sort(*places, c_int64(len(records)), step, *_pointers(rank), len(rank), threads):
             raise MemoryError("no memory to sort the rows")
+
+    def gather(self, rows: Tensor, records: Tensor, count: int, by: int) -> Tensor:
+        """The first ``count`` rows in the order of their records, whose word ``by`` tells where they are."""
+        into = torch.empty(count, rows.shape[1], dtype=rows.dtype)
+        bytes_ = rows.element_size()
+        stride, size = c_int64(rows.stride(0) * bytes_), c_int64(rows.shape[1] * bytes_)
+        (source, target, at), step = _pointers(rows, into, records), records.shape[1]
+        self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, torch.get_num_threads())
+        return into
 
     def bias(self, parts: tuple[Tensor, ...], numbers: tuple[float, ...]) -> tuple[Tensor, float, float]:
         """int32 constants (K,) of centroids' heads, the largest reach, and the largest |h|^2 + 2 bias.

@@ -94,7 +94,7 @@ static int V(own)(const Assignment *a, const int32_t *record, int rows, Found *f
         const float low = as_float(record[LOW]), high = as_float(record[HIGH]);
         found[r] = (Found){.low = low, .high = high, .distance = -1, .label = record[LABEL]};
         if (a->moved[record[LABEL]] || high == FLT_MAX)
-            id[count] = record[ID], label[count] = record[LABEL], which[count++] = r;
+            id[count] = record[a->row_by], label[count] = record[LABEL], which[count++] = r;
     }
     if (!count) return everyone;
     for (int i = count; i % 4; i++) id[i] = id[0], label[i] = label[0];
@@ -123,7 +123,20 @@ static inline int32_t V(threshold)(const Margin *m, const int32_t *record, int h
    with gap = max over k of |q_k|^2 + 2 bias_k. With rho the largest |r| and off = max(r.m - threshold), solved for the
    score of the mean:
        m.q + bias >= (M - (rho + sqrt(rho^2 + M + 2 off))^2) / 2,   M = |m|^2 + gap. */
-static void V(mean)(const Assignment *a, const int32_t *rows, const int32_t *threshold, int32_t *mean, int32_t *least) {
+static int32_t V(least)(const Assignment *a, const Shape *shape, const int32_t *threshold) {
+    double off = -1e300;
+    for (int r = 0; r < ROWS; r++) {
+        const double gain = (double)shape->gain[r] - threshold[r];
+        off = gain > off ? gain : off;
+    }
+    const double rho = shape->rho;
+    double root = rho * rho + shape->square * (1 + 1e-8) + a->gap + 2 * off;
+    root = rho + sqrt(root > 0 ? root : 0);
+    const double t = (shape->square + a->gap - root * root * (1 + 1e-9)) / 2 - 2;
+    return t < -2147483647.0 ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)floor(t);
+}
+
+static void V(shape)(const Assignment *a, const int32_t *rows, int32_t *mean, Shape *shape) {
     const int width = 2 * a->words;
     float m[2 * MOST_WORDS_SKIPPED];
     int16_t *whole = (int16_t *)mean;
@@ -132,12 +145,11 @@ static void V(mean)(const Assignment *a, const int32_t *rows, const int32_t *thr
         const int16_t *x = (const int16_t *)(rows + r * a->step + HEADER);
         for (int d = 0; d < width; d++) m[d] += x[d];
     }
-    double square = 0;
+    double square = 0, rho = 0;
     for (int d = 0; d < width; d++) {
         whole[d] = (int16_t)lrintf(m[d] * (1.0f / ROWS));
         m[d] = whole[d], square += (double)m[d] * m[d];
     }
-    double rho = 0, off = -1e300;
     for (int r = 0; r < ROWS; r++) {
         const int16_t *x = (const int16_t *)(rows + r * a->step + HEADER);
         float q = 0, z = 0, size = 0;
@@ -145,15 +157,17 @@ static void V(mean)(const Assignment *a, const int32_t *rows, const int32_t *thr
             const float e = x[d] - m[d];
             q += e * e, z += e * m[d], size += fabsf(e * m[d]);
         }
-        const double far = q * (1 + 1e-4), gain = z + 1e-4 * (double)size - threshold[r];
-        rho = far > rho ? far : rho, off = gain > off ? gain : off;
+        rho = q > rho ? q : rho;
+        shape->gain[r] = toward(z + 1e-4 * (double)size, 1);
     }
-    rho = sqrt(rho) * (1 + 1e-9);
-    const double M = square * (1 + 1e-9) + a->gap;
-    double root = rho * rho + M + 2 * off;
-    root = rho + sqrt(root > 0 ? root : 0);
-    double t = (square * (1 - 1e-9) + a->gap - root * root * (1 + 1e-9)) / 2 - 2;
-    *least = t < -2147483647.0 ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)floor(t);
+    shape->square = square * (1 - 1e-9), shape->rho = sqrt(rho * (1 + 1e-4)) * (1 + 1e-9);
+}
+
+static void V(shapes_part)(void *argument, int part, int parts) {
+    const Assignment *a = argument;
+    const int64_t blocks = a->count / ROWS;
+    for (int64_t b = blocks * part / parts; b < blocks * (part + 1) / parts; b++)
+        V(shape)(a, a->records + b * ROWS * a->step, a->means + b * a->words, a->shapes + b);
 }
 
 /* A centroid at distance ``d`` for a row of the tile. One that rounding cannot tell from the best is noted. */
@@ -166,7 +180,7 @@ static inline void V(offer)(const Assignment *a, const int32_t *record, int row,
         return;
     }
     if (found->distance < 0) {
-        const int32_t id[4] = {record[ID], record[ID], record[ID], record[ID]};
+        const int32_t at = record[a->row_by], id[4] = {at, at, at, at};
         const int32_t label[4] = {found->label, found->label, found->label, found->label};
         float distance[4];
         V(distances)(&a->rows, a->centroids, id, label, distance);
@@ -184,7 +198,7 @@ static void V(resolve)(const Assignment *a, const int32_t *record, Queue *queue,
     for (int i = 0; i < queue->count; i += 4) {
         int32_t id[4];
         float distance[4];
-        for (int j = 0; j < 4; j++) id[j] = record[queue->row[i + j] * (size_t)a->step + ID];
+        for (int j = 0; j < 4; j++) id[j] = record[queue->row[i + j] * (size_t)a->step + a->row_by];
         V(distances)(&a->rows, a->centroids, id, queue->label + i, distance);
         for (int j = 0; j < 4 && i + j < queue->count; j++) {
             const int r = queue->row[i + j];
@@ -206,7 +220,7 @@ static void V(sieve)(const Assignment *a, const int32_t *record, int block, cons
         int32_t score[4], label[4], row[4];
         for (int j = 0; j < 4; j++) {
             row[j] = queue->row[i + j], label[j] = queue->label[i + j];
-            x[j] = l->rows + (size_t)record[row[j] * (size_t)a->step + ID] * l->words;
+            x[j] = l->rows + (size_t)record[row[j] * (size_t)a->step + PLACE] * l->words;
             c[j] = l->centroids + (size_t)label[j] * l->words;
         }
         if (l->bits == 8)
@@ -268,7 +282,7 @@ static void V(decide)(Assignment *a, int32_t *record, int32_t place, int row, Fo
         const float *c = a->centroids + (size_t)label[i] * a->rows.dims;
         distance[i] = 0;
         for (int d = 0; d < a->rows.dims; d++) {
-            const double rest = stored(&a->rows, record[ID], d) - c[d];
+            const double rest = stored(&a->rows, record[a->row_by], d) - c[d];
             distance[i] += rest * rest;
         }
         best = distance[i] < best ? distance[i] : best;
@@ -287,9 +301,10 @@ static void V(decide)(Assignment *a, int32_t *record, int32_t place, int row, Fo
     tell(a, place, label, left);
 }
 
-static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
+/* ahead: how many of the records that follow the tile's come next. */
+static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
     uint32_t mask[BLOCKS][GROUP][ROWS];
-    int32_t threshold[TILE], means[ROWS * MOST_WORDS_SKIPPED], least[ROWS];
+    int32_t threshold[TILE], least[ROWS];
     Found found[TILE];
     Near near;
     Queue queue;
@@ -305,17 +320,14 @@ static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
     for (int b = 0; b < blocks; b++) {
         int rows = 0;
         while (rows < ROWS && record[(size_t)(b * ROWS + rows) * a->step + ID] >= 0) rows++;
-        if (b + 1 < blocks) prefetch_rows(a, record + (size_t)(b + 1) * ROWS * a->step);
         everyone[b] = (uint8_t)V(own)(a, record + (size_t)b * ROWS * a->step, rows, found + b * ROWS);
         for (int r = b * ROWS; r < (b + 1) * ROWS; r++)
             threshold[r] = r < b * ROWS + rows ? V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high) : INT32_MAX;
         counts->full += everyone[b];
-        if (a->skip) V(mean)(a, record + (size_t)b * ROWS * a->step, threshold + b * ROWS, means + b * a->words, least + b);
+        least[b] = a->skip ? V(least)(a, a->shapes + tile * BLOCKS + b, threshold + b * ROWS) : 0;
     }
-    for (int b = blocks; a->skip && b < ROWS; b++) {
-        memset(means + b * a->words, 0, 4 * a->words);
-        least[b] = INT32_MAX;
-    }
+    for (int b = blocks; b < BLOCKS; b++) least[b] = INT32_MAX;
+    const int32_t *means = a->means + (size_t)tile * BLOCKS * a->words;
     for (int full = 1; full >= 0; full--) {
         const Panels *set = full ? &a->all : &a->some;
         int any = 0;
@@ -327,6 +339,8 @@ static void V(tile)(Assignment *a, int64_t tile, Counts *counts) {
                 const uint32_t *panel = set->words + (size_t)(first + p) * PANEL * a->words;
                 const int32_t *bias = set->bias + (first + p) * PANEL;
                 uint32_t close[ROWS];
+                const int from = (first + p) * ahead / (int)set->count, to = (first + p + 1) * ahead / (int)set->count;
+                if (full) prefetch_rows(a, record + (size_t)(TILE + from) * a->step, to - from);
                 if (a->skip) V(block)(a->bits, means, a->words, panel, a->words, bias, least, close);
                 for (int b = 0; b < blocks; b++) {
                     if (everyone[b] != full || (a->skip && !close[b])) continue;
@@ -363,9 +377,13 @@ static void V(assign_part)(void *argument, int part, int parts) {
     Counts counts = {0};
     (void)part, (void)parts;
     for (;;) {
-        const int64_t tile = __atomic_fetch_add(&a->next, 1, __ATOMIC_RELAXED);
-        if (tile * TILE >= a->count) break;
-        V(tile)(a, tile, &counts);
+        enum { MANY = 8 }; /* one after another, so that the next one's rows can be fetched meanwhile */
+        const int64_t first = __atomic_fetch_add(&a->next, MANY, __ATOMIC_RELAXED);
+        if (first * TILE >= a->count) break;
+        for (int64_t tile = first; tile < first + MANY && tile * TILE < a->count; tile++) {
+            const int64_t left = tile + 1 < first + MANY ? a->count - (tile + 1) * TILE : 0;
+            V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts);
+        }
     }
     __atomic_fetch_add(&a->counts.pairs, counts.pairs, __ATOMIC_RELAXED);
     __atomic_fetch_add(&a->counts.blocks, counts.blocks, __ATOMIC_RELAXED);

@@ -108,11 +108,11 @@ static void parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs, *cut;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs, *cut, *shapes;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
-     steps_part_##isa, costs_part_##isa, cut_part_##isa}
+     steps_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -145,6 +145,7 @@ int64_t dkm_size(int which) {
 }
 
 void dkm_assign(Assignment *a, int variant, int threads) { parallel(variants[variant].assign, a, threads); }
+void dkm_shapes(Assignment *a, int variant, int threads) { parallel(variants[variant].shapes, a, threads); }
 void dkm_narrow(Narrow *n, int variant, int threads) { parallel(variants[variant].narrow, n, threads); }
 void dkm_means(Means *m, int variant, int threads) { parallel(variants[variant].means, m, threads); }
 void dkm_inertia(Inertia *n, int variant, int threads) { parallel(variants[variant].inertia, n, threads); }
@@ -260,6 +261,28 @@ int dkm_sort(const int32_t *from, int32_t *to, int64_t count, int32_t step, cons
     parallel(move_part, &s, threads);
     free(s.at);
     return 0;
+}
+
+/* Rows of ``bytes`` in the order of the records. */
+typedef struct {
+    const char *from;
+    char *to;
+    const int32_t *records;
+    int64_t count, stride, bytes; /* stride: of from, in bytes */
+    int32_t step, by;
+} Gathering;
+
+static void gather_part(void *argument, int part, int parts) {
+    const Gathering *g = argument;
+    for (int64_t i = g->count * part / parts; i < g->count * (part + 1) / parts; i++) {
+        const int32_t *record = g->records + i * g->step;
+        memcpy(g->to + i * g->bytes, g->from + record[g->by] * g->stride, (size_t)g->bytes);
+    }
+}
+void dkm_gather(const void *from, int64_t stride, void *to, int64_t bytes, const int32_t *records, int64_t count, int32_t step,
+                int32_t by, int threads) {
+    Gathering g = {from, to, records, count, stride, bytes, step, by};
+    parallel(gather_part, &g, threads);
 }
 
 /* Heads (K, words) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */

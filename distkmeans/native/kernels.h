@@ -6,12 +6,12 @@ enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
 enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128 };
 enum { F32, F64, F16, BF16, U8, I8 };
-/* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. LABEL: its nearest
-   centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
+/* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
+   longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
    centroid, HIGH is FLT_MAX where unknown. From MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float,
    (|e| - E)+ and |q|, and TOTAL: what unsigned bytes in place of the centroids' signed ones add to every product. See
    kernels/head.py. */
-enum { ID, LABEL, SQUARE, LOW, HIGH, MARGIN, LONG_MARGIN = MARGIN + 3, HEADER = LONG_MARGIN + 3 };
+enum { ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, LONG_MARGIN = MARGIN + 3, HEADER = LONG_MARGIN + 3 };
 enum { EXCESS, SIZE, TOTAL_ }; /* TOTAL is taken by isa.h */
 
 typedef struct {
@@ -30,7 +30,7 @@ typedef struct { /* of one length of heads; unit: s^2 */
     double unit, reach, residue;
 } Margin;
 
-typedef struct { /* heads of rows, by their number, and of centroids, ``words`` each, a multiple of 16; rows: NULL for none */
+typedef struct { /* heads of rows, by their place, and of centroids, ``words`` each, a multiple of 16; rows: NULL for none */
     const int32_t *rows;
     const uint32_t *centroids;
     const int32_t *bias;
@@ -42,11 +42,20 @@ typedef struct {
     int64_t pairs, blocks, full, changed;
 } Counts;
 
+/* A block of records: the mean of their heads, |m|^2 rounded down; of what they differ by, r = x - m, the largest |r| and
+   bounds on r.m, rounded up. */
+typedef struct {
+    double square, rho;
+    float gain[ROWS];
+} Shape;
+
 typedef struct {
     Rows rows;
     int32_t *records;
     int64_t count; /* of records, a multiple of ROWS */
-    int32_t step, words, bits, first, restricted, skip;
+    int32_t *means; /* (blocks, words) */
+    Shape *shapes;
+    int32_t step, words, bits, first, restricted, skip, row_by; /* row_by: ID or PLACE */
     Panels all, some;
     const float *centroids;
     const uint8_t *moved;
@@ -237,11 +246,11 @@ static inline void prefetch_row(const Rows *rows, int64_t row) {
     for (int at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
 }
 static inline void prefetch_long(const Assignment *t, const int32_t *record) {
-    const int32_t *head = t->longer.rows + (size_t)record[ID] * t->longer.words;
+    const int32_t *head = t->longer.rows + (size_t)record[PLACE] * t->longer.words;
     for (int w = 0; w < t->longer.words; w += 16) __builtin_prefetch(head + w);
 }
-static inline void prefetch_rows(const Assignment *t, const int32_t *record) {
-    for (int r = 0; r < ROWS; r++, record += t->step)
-        if (record[ID] >= 0 && (t->moved[record[LABEL]] || as_float(record[HIGH]) == FLT_MAX)) prefetch_row(&t->rows, record[ID]);
+static inline void prefetch_rows(const Assignment *t, const int32_t *record, int count) {
+    for (int r = 0; r < count; r++, record += t->step)
+        if (record[ID] >= 0 && (t->moved[record[LABEL]] || as_float(record[HIGH]) == FLT_MAX)) prefetch_row(&t->rows, record[t->row_by]);
 }
 #endif

@@ -16,7 +16,7 @@ from distkmeans.errors import InputError, WorldError
 from distkmeans.exact import floats
 from distkmeans.exact.floats import mixed, row_hash
 from distkmeans.kernels import Kernel
-from distkmeans.kernels.choose import KernelName, choose
+from distkmeans.kernels.choose import ROOM, KernelName, choose, row_size
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
@@ -73,11 +73,13 @@ class Lloyd:
 
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
         with problem.world.guard():
+            largest, room = float(problem.columns.largest.max()), ROOM * row_size(problem.shard.rows)
             if not problem.frugal and problem.world.device.type == "cpu":
-                problem = replace(problem, shard=problem.shard.compact())
-            largest = float(problem.columns.largest.max())
+                shard = problem.shard.compact()
+                room -= row_size(shard.rows) if shard is not problem.shard else 0
+                problem = replace(problem, shard=shard)
             kernel = choose(
-                problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel, problem.frugal
+                problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel, problem.frugal, room
             )
         limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent))
         state = start(problem, centroids)

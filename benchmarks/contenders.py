@@ -22,8 +22,8 @@ from distkmeans.solvers import Record
 from distkmeans.solvers.lloyd import Lloyd
 from distkmeans.world import World
 
-FOREVER = 10_000
-"""Iterations that stand for: until it has converged."""
+FOREVER = 1000
+"""Iterations that stand for: until it has converged. A contender that needs more has not."""
 
 
 @dataclass(frozen=True)

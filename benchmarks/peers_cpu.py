@@ -147,6 +147,8 @@ def _ended(one: Contender, case: Case, found: End | None, mine: End | None) -> l
     if found is None:
         return [None, one.hindrance(case) or None, *[None] * 3, start, one.until or "runs a fixed number of iterations"]
     seconds, count, cost = found
+    if count >= FOREVER:
+        return [count, seconds, None, cost, None, start, f"not in {FOREVER:,} iterations"]
     against = [mine[0] / seconds, cost / mine[2] - 1] if mine else [None, None]
     return [count, seconds, against[0], cost, against[1], start, one.until]
 

@@ -77,7 +77,7 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> i
 def _fits_compiled(shard: Shard, grid: Grid) -> bool:
     """Products with the weights are exact in float64, limbs' units are normal numbers, rows are whole in memory."""
     exact = shard.weights is None or shard.bits + shard.weight_bits <= 53
-    return exact and grid.tables is not None and shard.rows.stride(1) == 1
+    return exact and grid.tables is not None and shard.rows.stride(1) == 1 and len(shard) < 2**31
 
 
 def _tally_compiled(compiled: native.Library, shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> int:

@@ -19,10 +19,10 @@ from distkmeans.data.patches import open_patches
 from distkmeans.errors import InputError
 from distkmeans.kernels.choose import JUDGED, Choice, Judged, KernelName, choose
 from distkmeans.kernels.dense import Dense, Frame, largest_of
-from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Target
+from distkmeans.kernels.head import ALWAYS, NEVER_FITS, Axes, Cut, Form, Stages, Target
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
-from distkmeans.kernels.pruned import FLOAT_MAX, Pruned, near_together
+from distkmeans.kernels.pruned import FLOAT_MAX, PLACED, Pruned, near_together
 from distkmeans.native.__main__ import FLAGS
 from tests import oracle
 from tests.conftest import ROOT
@@ -54,16 +54,23 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return found
 
 
-def pruned(rows: torch.Tensor, library: native.Library, form: Form, exact: bool = True) -> Pruned:
+def pruned(rows: torch.Tensor, library: native.Library, form: Form, longer: Form | None = None) -> Pruned:
     sample = rows.to(torch.float32)
     axes, _ = Axes.principal(sample)
-    return Pruned(rows, library, Cut.fitting(sample, axes, form), largest_of(rows), exact)
+    stages = Stages.fitting(sample, axes, form, Cut.fitting(sample, axes, longer) if longer else None)
+    return Pruned(rows, library, stages, largest_of(rows), exact=True, may_copy=longer is not None)
 
 
-def forms(dims: int) -> list[Form]:
-    """All bytes; a head of some axes with bits of both sizes, refined or not."""
+def forms(dims: int) -> list[tuple[Form, Form | None]]:
+    """All bytes; a head of some axes with bits of both sizes, refined or not; with a second stage and without."""
     some = max(1, dims // 2)
-    return [Form(8, dims), Form(8, some), Form(16, some), Form(16, some, min(2, some)), Form(16, dims, 1)]
+    return [
+        (Form(8, dims), None),
+        (Form(8, some), Form(8, dims)),
+        (Form(16, some), None),
+        (Form(16, some, min(2, some)), Form(16, min(dims, some + 1), min(2, some))),
+        (Form(16, dims, 1), None),
+    ]
 
 
 def paths(centroids: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
@@ -90,7 +97,8 @@ def test_heads_give_the_true_argmin(library: native.Library, kind: str, dims: in
     if not ordinary(x):
         return
     for form in forms(dims):
-        kernel = pruned(torch.from_numpy(x), library, form)
+        kernel = pruned(torch.from_numpy(x), library, *form)
+        kernel.passes = PLACED  # rows are moved to their records when these are sorted first
         labels = torch.empty(len(x), dtype=torch.int32)
         for centroids in paths(torch.from_numpy(with_traps(x, k, seed)), seed):
             kernel.assign(centroids.contiguous(), labels)
@@ -118,7 +126,8 @@ def test_types_and_sizes(library: native.Library, dtype: torch.dtype, count: int
     centroids = rows[torch.randint(count, (k,), generator=generator)].float()
     centroids += torch.randn(k, dims, generator=generator)
     expected, labels = torch.empty(count, dtype=torch.int32), torch.empty(count, dtype=torch.int64)
-    kernels: list = [pruned(rows, library, form) for form in (Form(8, dims), Form(8, dims // 2), Form(16, 10, 2))]
+    kernels: list = [pruned(rows, library, Form(8, dims)), pruned(rows, library, Form(8, dims // 2), Form(8, dims))]
+    kernels += [pruned(rows, library, Form(16, 10, 2)), pruned(rows, library, Form(16, 10, 2), Form(16, dims - 1, 2))]
     if dims <= native.MOST_NARROW:
         kernels.append(Narrow(rows, library, centroids, 200.0, True))
     for moved in paths(centroids, seed=k):
@@ -157,6 +166,7 @@ def test_ties_beyond_what_can_be_listed(library: native.Library, kind: str) -> N
 
 @settings(max_examples=40, **FAST_SETTINGS)
 @given(
+    compiled=st.booleans(),
     kind=st.sampled_from(KINDS),
     dims=st.integers(1, 12),
     bits=st.sampled_from([8, 16]),
@@ -164,7 +174,9 @@ def test_ties_beyond_what_can_be_listed(library: native.Library, kind: str) -> N
     refined=st.integers(0, 3),
     seed=st.integers(0, 2**32),
 )
-def test_the_margin_holds(kind: str, dims: int, bits: int, length: int, refined: int, seed: int) -> None:
+def test_the_margin_holds(
+    compiled: bool, kind: str, dims: int, bits: int, length: int, refined: int, seed: int
+) -> None:
     """Integer scores never rule out a centroid that is nearer: in rational arithmetic, on adversarial rows."""
     x = oracle.rows(kind, 12, dims, seed)
     if not ordinary(x):
@@ -175,7 +187,9 @@ def test_the_margin_holds(kind: str, dims: int, bits: int, length: int, refined:
     axes, _ = Axes.principal(rows)
     how = Cut.fitting(rows, axes, form)
     centroids = torch.from_numpy(with_traps(x, 9, seed))
-    heads, target = how.heads(rows, rows=True), Target.of(how.heads(centroids, rows=False), how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.CHOICE, "auto" if compiled else "off")
+        heads, target = how.heads(rows, rows=True), Target.of(how.heads(centroids, rows=False), how)
     products = heads.values.double() @ target.heads.double().t() + target.bias.double()
     assert products.abs().max() < 2**31
     centre = how.axes.centre.double().numpy()
@@ -190,6 +204,37 @@ def test_the_margin_holds(kind: str, dims: int, bits: int, length: int, refined:
                 continue
             score = (square - oracle.square_distance(x[row], centroids[k].numpy())) / 2
             assert float(products[row, k]) + 1 >= how.scale**2 * float(score) - margin, (row, k)
+
+
+@settings(max_examples=60, **FAST_SETTINGS)
+@given(
+    kind=st.sampled_from(KINDS),
+    dims=st.integers(1, 40),
+    bits=st.sampled_from([8, 16]),
+    length=st.integers(1, 40),
+    refined=st.integers(0, 2),
+    seed=st.integers(0, 2**32),
+)
+def test_compiled_heads_are_those_of_torch(
+    library: native.Library, kind: str, dims: int, bits: int, length: int, refined: int, seed: int
+) -> None:
+    """But for a rounding of what is turned in another order, and its consequences for bounds."""
+    x = oracle.rows(kind, 50, dims, seed)
+    if not ordinary(x):
+        return
+    rows, length = torch.from_numpy(x), min(length, dims)
+    form = Form(bits, length, min(refined, length) if bits == 16 else 0)
+    how = Cut.fitting(rows.float(), Axes.principal(rows.float())[0], form)
+    for of_rows in (True, False):
+        mine = how.heads(rows, of_rows)
+        turned, square = how.axes.turn(rows)
+        plain = how.of_turned(turned, square, dims, of_rows)
+        assert torch.allclose(mine.square, plain.square, rtol=1e-12, atol=1e-30)
+        fits = (mine.residue < NEVER_FITS) & (plain.residue < NEVER_FITS)
+        assert (fits | (mine.residue >= NEVER_FITS) & (plain.residue >= NEVER_FITS) | (plain.own > 0.99 * 2**30)).all()
+        assert not len(x[fits]) or (mine.values[fits].int() - plain.values[fits].int()).abs().max() <= 1
+        assert torch.allclose(mine.residue[fits], plain.residue[fits], rtol=1e-3, atol=0.1)
+        assert torch.allclose(mine.size[fits], plain.size[fits], rtol=1e-3, atol=length**0.5)  # ties of rounding
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -277,15 +322,15 @@ def test_another_head_can_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert library is not None
     choice = Choice(rows, rows[:100], library, 30.0, True)
     axes, _ = Axes.principal(rows)
-    rivals = [Cut.fitting(rows, axes, Form(8, length)) for length in (12, 40)]
+    rivals = [Stages.fitting(rows, axes, Form(8, length), None) for length in (12, 40)]
     kernel, (labels, expected) = Judged(choice, rivals), torch.empty(2, 3000, dtype=torch.int32)
-    monkeypatch.setattr(Choice, "seconds", lambda self, name, sample, how, centroids: float(how is rivals[0]))
+    monkeypatch.setattr(Choice, "seconds", lambda self, name, sample, how, *rest: float(how is rivals[0]))
     for step in range(JUDGED[0] + 2):
         centroids = rows[:100] * (1 + step / 50)
         kernel.assign(centroids, labels)
         Dense(rows, centroids, 30.0, None, True).assign(centroids, expected)
         assert torch.equal(labels, expected)
-        assert kernel.kernel.how is rivals[step >= JUDGED[0] - 1]
+        assert kernel.kernel.stages is rivals[step >= JUDGED[0] - 1]
 
 
 def test_near_together_is_an_order() -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data.shard import TILE_ELEMENTS, Shard
 from distkmeans.errors import InputError
 from distkmeans.exact import floats
@@ -44,7 +45,11 @@ def scan(world: World, shard: Shard) -> Columns:
     ranges = torch.full((2, shard.dims + 1), -torch.inf, dtype=torch.float64, device=world.device)
     ranges[0] = 0
     with world.guard():
-        for tile in shard.tiles():
+        compiled = native.library_for(shard.rows) if shard.rows.stride(1) == 1 else None
+        found = compiled.scan(shard.rows) if compiled is not None else None
+        if found is not None:
+            ranges[0, :-1], ranges[1, :-1] = found[0], -found[1]
+        for tile in shard.tiles() if found is None else ():
             _widen(ranges[:, :-1], shard.rows[tile].to(torch.float64).abs())
             _refuse_bad_rows(ranges, shard, tile)
         weights = torch.ones(1, device=world.device) if shard.weights is None else shard.weights
@@ -114,7 +119,10 @@ def moments(world: World, shard: Shard, columns: Columns) -> Moments:
         grids.pop()
     sums = [torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=world.device) for grid in grids]
     with world.guard():
-        for tile in shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
+        compiled = _compiled_sums(shard, grids)
+        for total, found in zip(sums, compiled, strict=False):
+            total += found
+        for tile in () if compiled else shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
             x = (shard.rows[tile].to(torch.float64), shard.bits)
             factors = [(x,), (x, x)]
             if shard.weights is not None:
@@ -124,6 +132,21 @@ def moments(world: World, shard: Shard, columns: Columns) -> Moments:
                     total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
     totals = [_fractions(world.sum_(total), grid) for total, grid in zip(sums, grids, strict=True)]
     return Moments(columns.total, totals[0], totals[1], sum(totals[-1], Fraction(0)))
+
+
+def _compiled_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
+    """Limb sums of the values and of their squares, int64 (limbs, D) each; nothing where torch has to add them up."""
+    library = native.library_for(shard.rows)
+    if library is None or len(grids) > 2 or 2 * shard.bits > 53 or shard.rows.stride(1) != 1 or len(shard) >= 2**31:
+        return []
+    found = []
+    for squared, grid in enumerate(grids):
+        top = torch.cat([grid.top, grid.top.new_full((1,), 1)])  # and one column for the ones of the rows
+        tables = Grid(top, grid.width, grid.limbs).tables
+        if tables is None:
+            return []
+        found.append(library.totals(shard.rows, tables, bool(squared))[:, :-1])
+    return found
 
 
 def _fractions(limbs: Tensor, grid: Grid) -> list[Fraction]:

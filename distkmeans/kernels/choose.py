@@ -15,7 +15,7 @@ from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel, integer, why_not_triton
 from distkmeans.kernels.dense import Dense, Frame, largest_of
-from distkmeans.kernels.head import Axes, Form, Stages
+from distkmeans.kernels.head import Axes, Cut, Form, Stages
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned, whole_vectors
@@ -132,38 +132,47 @@ class Choice:
             name = "pruned" if "pruned" in names else "integer"
             count, dims = self.rows.shape
             axes, shares = Axes.principal(self.rows[:: max(1, count // max(TRIAL_ROWS[1], 4 * dims))])
+            labels = torch.full((len(sample),), -1, dtype=torch.int32)
             for bits in (8, 16) if name == "pruned" else (8,):
-                for cut, seconds in self._heads(name, bits, axes, shares, sample):
+                for cut, seconds in self._heads(name, bits, axes, shares, sample, labels):
                     yield name, cut, seconds
 
-    def _heads(self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor) -> Iterator[tuple[Stages, float]]:
+    def _heads(
+        self, name: str, bits: int, axes: Axes, shares: Tensor, sample: Tensor, labels: Tensor
+    ) -> Iterator[tuple[Stages, float]]:
         """Longer and longer heads, while it pays, and one of all axes, or the longest where there are too many."""
         dims = self.rows.shape[1]
         lengths = [length for length in LENGTHS[bits] if length < dims and shares[length - 1] >= SHARE[bits]]
         if bits == 8:
             lengths += [dims] if dims <= LONGEST else [] if lengths else LENGTHS[8][-1:]
+        refined = axes.refined(sample, min(lengths)) if bits == 16 and lengths else 0
+        second = self._second(bits, refined, axes, sample) if name == "pruned" and lengths else None
         before = math.inf
         while lengths:
-            length = lengths.pop(0)
-            form = Form(bits, length, axes.refined(sample, length) if bits == 16 else 0)
-            cut = Stages.fitting(sample, axes, form, self._longer(form) if name == "pruned" else None)
-            seconds = self.seconds(name, sample, cut)
+            form = Form(bits, lengths.pop(0), refined)
+            pays = second is not None and second.form.length > form.length and taken(form, second.form) <= self.room
+            cut = Stages.fitting(sample, axes, form, second if pays else None)
+            seconds = self.seconds(name, sample, cut, labels=labels)
             yield cut, seconds
             if seconds > 1.05 * before:
                 lengths = lengths[-1:] if bits == 8 else []
             before = seconds
 
-    def _longer(self, form: Form) -> Form | None:
-        """The second stage's heads: whole vectors of words, or all axes, if there is room."""
-        length = min(self.rows.shape[1], form.per_word * (LONGER[form.bits] - 1) - 2 * form.refined)
-        longer = Form(form.bits, length, form.refined)
-        return longer if length > form.length and taken(form, longer) <= self.room else None
+    def _second(self, bits: int, refined: int, axes: Axes, sample: Tensor) -> Cut | None:
+        """The longer heads: so many words, or all axes."""
+        dims = self.rows.shape[1]
+        form = Form(bits, min(dims, 32 // bits * (LONGER[bits] - 1) - 2 * refined), refined)
+        return Cut.fitting(sample, axes, form) if min(LENGTHS[bits]) < form.length else None
 
     def sample(self) -> Tensor:
         """Rows at even distances, a sixteenth within limits."""
-        count = len(self.rows)
+        return self.sampled(self.rows)
+
+    def sampled(self, values: Tensor) -> Tensor:
+        """The sample's part of values, one for each row."""
+        count = len(values)
         wanted = max(1, min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count))
-        return self.rows[:: max(1, count // wanted)][:wanted].contiguous()
+        return values[:: max(1, count // wanted)][:wanted].contiguous()
 
     def _kernel(self, name: str, rows: Tensor, how: Stages | None) -> Kernel:
         if name == "triton":
@@ -183,12 +192,25 @@ class Choice:
         size = taken(how.first.form, how.second.form if how.second else None) + row_size(rows)
         return Pruned(rows, self.library, how, self.reach, self.exact, may_copy=size <= self.room)
 
-    def seconds(self, name: str, sample: Tensor, how: Stages | None, centroids: Tensor | None = None) -> float:
-        """Of a pass over the sample, whose labels the kernel knows: the better of two."""
+    def seconds(
+        self,
+        name: str,
+        sample: Tensor,
+        how: Stages | None,
+        centroids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> float:
+        """Of a pass over the sample, whose labels the kernel knows: the better of two.
+
+        labels: of the sample, int32, filled in; -1 where none is known yet.
+        """
         kernel = self._kernel(name, sample, how)
-        labels = torch.empty(len(sample), dtype=torch.int32)
+        labels = torch.full((len(sample),), -1, dtype=torch.int32) if labels is None else labels
         centroids = self.centroids if centroids is None else centroids
-        kernel.assign(centroids, labels)
+        if isinstance(kernel, Pruned) and len(labels) and labels[0] >= 0:
+            kernel.start(labels, len(centroids))
+        else:
+            kernel.assign(centroids, labels)
         seconds = []
         for _ in range(2):
             if isinstance(kernel, Pruned):
@@ -235,8 +257,8 @@ class Judged:
         return self.kernel.assign(centroids, labels)
 
     def _judge(self, centroids: Tensor) -> None:
-        sample = self.choice.sample()
-        times = [self.choice.seconds("pruned", sample, cut, centroids) for cut in self.rivals]
+        sample, labels = self.choice.sample(), None if self.labels is None else self.choice.sampled(self.labels)
+        times = [self.choice.seconds("pruned", sample, cut, centroids, labels) for cut in self.rivals]
         best = min(range(len(times)), key=times.__getitem__)
         now = self.rivals.index(self.kernel.stages)
         gain = (times[now] - times[best]) * len(self.choice.rows) / len(sample)

@@ -82,7 +82,7 @@ class Form:
         return f"int{self.bits}x{self.length}" + (f"r{self.refined}" if self.refined else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Axes:
     """centre: (D,). axes: (h, D), nearly orthonormal rows, or None for the D axes as they are. float64, or float32."""
 
@@ -106,7 +106,7 @@ class Axes:
         else:
             _, singular, vectors = torch.svd_lowrank(centred, q=MOST // 2, niter=1)
             variances = singular.square()
-        axes = Axes(centre.to(torch.float64), vectors.t().to(torch.float64))
+        axes = Axes(centre.to(torch.float64), torch.linalg.qr(vectors.to(torch.float64)).Q.t())
         return axes, variances.cumsum(0) / total
 
     def refined(self, sample: Tensor, length: int) -> int:
@@ -128,7 +128,7 @@ class Axes:
         assert self.axes is not None
         if form.bits == 8 and form.length >= self.axes.shape[1]:
             return Axes(self.centre.to(torch.float32), None)
-        axes = torch.linalg.qr(self.axes[: form.length].t()).Q.t()
+        axes = self.axes[: form.length]
         if form.bits == 8:  # mixed, coordinates are of one size: the widest would set the scale
             axes = (_mixing(form.length) @ axes).to(torch.float32)
         wide = axes.to(torch.float64)
@@ -162,12 +162,17 @@ class Axes:
 
 
 def _mixing(length: int) -> Tensor:
-    """A fixed random orthogonal matrix, float64 (length, length)."""
+    """A fixed orthogonal matrix, float64 (length, length): the cosine transform (DCT-II) of shuffled, signed coordinates."""
     generator = torch.Generator().manual_seed(length)
-    return torch.linalg.qr(torch.randn(length, length, generator=generator, dtype=torch.float64)).Q
+    place = torch.randperm(length, generator=generator).to(torch.float64)
+    sign = 2.0 * torch.randint(2, (length,), generator=generator) - 1
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * (2 * place + 1) * (math.pi / (2 * length))
+    matrix = angles.cos() * sign * math.sqrt(2 / length)
+    matrix[0] *= math.sqrt(0.5)
+    return matrix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Heads:
     """values: int8 or int16 (n, per_word * words), the tail first. square: float64 |X|^2 (n,).
 
@@ -185,7 +190,7 @@ class Heads:
         return self.values, self.square, self.residue, self.size, self.own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """How values become heads. scale: integers per unit of length. base, largest: E and max |q_x| of the rows."""
 
@@ -249,7 +254,7 @@ class Cut:
         return Heads(heads.to(form.dtype), square, residue, size, torch.where(fits, own.square(), 0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stages:
     """Heads for all pairs, and longer ones for the pairs that these cannot rule out, or None."""
 
@@ -257,12 +262,11 @@ class Stages:
     second: Cut | None = None
 
     @staticmethod
-    def fitting(sample: Tensor, axes: Axes, first: Form, second: Form | None) -> Stages:
+    def fitting(sample: Tensor, axes: Axes, form: Form, second: Cut | None = None) -> Stages:
         """As Cut.fitting. 16 bits: both stages go along the same axes, and rows are turned but once."""
-        if second is None or first.bits == 8:
-            return Stages(Cut.fitting(sample, axes, first), Cut.fitting(sample, axes, second) if second else None)
-        longer = Cut.fitting(sample, axes, second)
-        return Stages(Cut._along(sample, longer.axes, first), longer)
+        if second is None or form.bits == 8:
+            return Stages(Cut.fitting(sample, axes, form), second)
+        return Stages(Cut._along(sample, second.axes, form), second)
 
     @property
     def cuts(self) -> list[Cut]:
@@ -359,7 +363,7 @@ def _quantile(values: Tensor, above: float) -> float:
     return float(torch.sort(values).values[min(len(values) - 1, int(len(values) * (1 - above)))])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """Centroids' heads and int32 bias (K,), and constants. unit: s^2. reach: max r. residue: e.
 

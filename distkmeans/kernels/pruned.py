@@ -27,8 +27,8 @@ DISORDER = 0.15
 """Share of the rows that have left their place before the records are sorted anew."""
 STRAYED = 0.3
 """The same, before the panels are made anew."""
-CALM, MISPLACED = 0.04, 1.0
-"""What changes in a pass when rows are worth moving to the place of their records; and as DISORDER, after that."""
+PLACED, MISPLACED = 12, 1.0
+"""Passes before rows are moved to the place of their records, which costs what ten save; as DISORDER, after that."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
@@ -80,7 +80,7 @@ class Pruned:
         self.name = f"{library.name} {stages}"
         self.records, self.longer = records_of(rows, stages)
         self.places, self.row_by, self.may_copy = rows, native.ID, may_copy
-        self.misplaced, self.last = math.inf, 1.0
+        self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
         self.aim: Aim | None = None
@@ -184,7 +184,7 @@ class Pruned:
         into = torch.empty_like(self.records)
         self.library.sort(self.records, into, rank)
         self.records, self.order, self.disorder = into, in_panels(order), 0.0
-        if self.last < CALM and self.misplaced > MISPLACED:
+        if self.passes >= PLACED and self.misplaced > MISPLACED:
             self._place()
         if self.may_skip:
             blocks, words = len(self.records) // native.ROWS, self.stages.first.form.words
@@ -216,7 +216,7 @@ class Pruned:
         self.disorder, self.strayed, self.misplaced = (
             total + changed for total in (self.disorder, self.strayed, self.misplaced)
         )
-        self.last = changed
+        self.passes += 1
         blocks = task.counts.full * task.all.count
         if task.skip and blocks and task.counts.blocks > KEPT * blocks:
             self.may_skip = False

@@ -137,6 +137,17 @@ class Tally(ctypes.Structure):
         ("scratch", c_void_p),
         ("runs", c_int64),
         ("next", c_int64),
+        ("squared", c_int32),
+    ]
+
+
+class Scan(ctypes.Structure):
+    _fields_ = [
+        ("rows", Rows),
+        ("count", c_int64),
+        ("largest", c_void_p),
+        ("smallest", c_void_p),
+        ("bad", c_int32),
     ]
 
 
@@ -226,7 +237,7 @@ class Cutting(ctypes.Structure):
     ]
 
 
-STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Costs, Cutting)
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Costs, Cutting, Scan)
 
 
 class Library:
@@ -251,6 +262,27 @@ class Library:
         if moved < 0:
             raise MemoryError("no memory for the rows that change clusters")
         return moved
+
+    def totals(self, rows: Tensor, tables: tuple[Tensor, Tensor], squared: bool) -> Tensor:
+        """int64 (limbs, D + 1): limb sums of all rows (N, D), or of their squares; last, whatever a row's 1 gives.
+
+        tables: 2**-place and 2**place, float64 (limbs, D + 1).
+        """
+        down, up = (table.contiguous() for table in tables)
+        sums, counts = torch.zeros(down.shape, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        task = Tally(Rows.of(rows), None, *(t.data_ptr() for t in (down, up, sums, counts)), len(down), 1)
+        task.squared = squared
+        self.tally(task, None, torch.zeros(len(rows), dtype=torch.int32))
+        return sums
+
+    def scan(self, rows: Tensor) -> Tensor | None:
+        """float64 (2, D): the largest |x| of each column, the smallest that is not 0 (inf); None where one is not finite."""
+        parts = torch.get_num_threads()
+        largest = torch.zeros(parts, rows.shape[1], dtype=torch.float64)
+        smallest = torch.full_like(largest, torch.inf)
+        task = Scan(Rows.of(rows), len(rows), largest.data_ptr(), smallest.data_ptr())
+        self.run("scan", task)
+        return None if task.bad else torch.stack([largest.amax(0), smallest.amin(0)])
 
     def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
         """float32 means (K, C - 1) of limb sums (K, limbs, C), and which of them are not proved, bool.

@@ -46,42 +46,64 @@ TURN(f32, float)
 
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 
-/* One value's head. y: its coordinates, double where ``wide``. */
+/* Coordinates from..to of one value, unrefined: rounded into the head, their sums of squares added up: of the scaled ones,
+   of what is rounded off, and of the integers. */
+#define ROUND(name, real, type)                                                                                   \
+    static void V(round_##name)(const real *y, int from, int to, double scale, double cap, type *head, double *sums) { \
+        double inside[8] = {0}, rest[8] = {0}, size[8] = {0};                                                     \
+        for (int d = from; d < to; d += 8) {                                                                      \
+            double value[8] = {0};                                                                                \
+            if (d + 8 <= to)                                                                                      \
+                for (int l = 0; l < 8; l++) value[l] = y[d + l] * scale;                                          \
+            else                                                                                                  \
+                for (int l = 0; d + l < to; l++) value[l] = y[d + l] * scale;                                     \
+            type whole[8];                                                                                        \
+            for (int l = 0; l < 8; l++) {                                                                         \
+                const double near = V(clamped)(rint(value[l]), cap), off = value[l] - near;                       \
+                inside[l] += value[l] * value[l], rest[l] += off * off, size[l] += near * near;                   \
+                whole[l] = (type)(int32_t)near;                                                                   \
+            }                                                                                                     \
+            memcpy(head + d, whole, sizeof(type) * (size_t)(d + 8 <= to ? 8 : to - d));                           \
+        }                                                                                                         \
+        for (int l = 0; l < 8; l++) sums[0] += inside[l], sums[1] += rest[l], sums[2] += size[l];                 \
+    }
+ROUND(8, float, int8_t)
+ROUND(16, double, int16_t)
+#undef ROUND
+
+/* One value's head, from its coordinates: double for 16 bits, float for 8. */
 static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, double square) {
     const double cap = s->bits == 8 ? 127 : 32767, up = 1 + 0x1p-16, unit = 0x1p-24, norm = sqrt(square) * s->scale;
     const int per_word = 32 / s->bits, r = s->refined, first = per_word + 2 * r;
     int8_t *bytes = (int8_t *)s->heads + i * 4 * s->step;
     int16_t *shorts = (int16_t *)s->heads + i * 2 * s->step;
-    double size = 0, rest = 0, inside = 0, own = 0;
+    double sums[3] = {0}, own = 0;
     memset(bytes, 0, 4 * (size_t)s->step);
-#define PUT(at, value) (s->bits == 8 ? (void)(bytes[at] = (int8_t)(value)) : (void)(shorts[at] = (int16_t)(value)))
-    for (int d = 0; d < s->length; d++) {
-        const double value = (c->wide ? ((const double *)y)[d] : ((const float *)y)[d]) * s->scale;
-        const double whole = V(clamped)(rint(value), cap);
-        inside += value * value, own += whole * whole;
-        PUT(d < r ? per_word + d : first + d, whole);
-        if (d >= r) {
-            size += whole * whole, rest += (value - whole) * (value - whole);
-            continue;
-        }
+    for (int d = 0; d < r; d++) {
+        const double value = ((const double *)y)[d] * s->scale, whole = V(clamped)(rint(value), cap);
         const double fine = V(clamped)(rint((value - whole) * FINE), cap), coarse = rint(whole / FINE);
-        own += fine * fine + coarse * coarse;
-        PUT(per_word + r + d, c->of_rows ? fine : coarse);
-        PUT(per_word + 2 * r + d, c->of_rows ? coarse : fine);
+        sums[0] += value * value, own += whole * whole + fine * fine + coarse * coarse;
+        shorts[per_word + d] = (int16_t)whole;
+        shorts[per_word + r + d] = (int16_t)(c->of_rows ? fine : coarse);
+        shorts[per_word + 2 * r + d] = (int16_t)(c->of_rows ? coarse : fine);
     }
+    if (s->bits == 8)
+        V(round_8)(y, r, s->length, s->scale, cap, bytes + first, sums);
+    else
+        V(round_16)(y, r, s->length, s->scale, cap, shorts + first, sums);
     double tail = 0;
     if (s->length < c->values.dims) {
-        double held = sqrt(inside) - (2 * c->spill + 4 * unit) * norm;
+        double held = sqrt(sums[0]) - (2 * c->spill + 4 * unit) * norm;
         held = held > 0 ? held : 0;
         const double outside = norm * norm * (1 + 8 * unit) - held * held;
         tail = ceil(sqrt(outside > 0 ? outside : 0) * (up / sqrt(per_word)));
     }
-    for (int d = 0; d < per_word; d++) PUT(d, tail < cap ? tail : cap);
-#undef PUT
-    own += per_word * tail * tail;
+    for (int d = 0; d < per_word && s->bits == 8; d++) bytes[d] = (int8_t)(tail < cap ? tail : cap);
+    for (int d = 0; d < per_word && s->bits == 16; d++) shorts[d] = (int16_t)(tail < cap ? tail : cap);
+    own += sums[2] + per_word * tail * tail;
     const int fits = tail <= cap && norm <= 32767 && (s->bits == 8 || own <= cap * cap);
-    s->size[i] = (float)(sqrt(size) * up);
-    rest = sqrt(rest) + (s->bits == 8 ? c->spill * norm : 0) + 2 * unit * s->size[i];
+    s->size[i] = (float)(sqrt(sums[2]) * up);
+    const double rest = sqrt(sums[1]) + (s->bits == 8 ? c->spill * norm : 0) + 2 * unit * s->size[i];
     s->residue[i] = fits ? (float)(rest * up * up) : 1e30f;
     s->own[i] = fits ? own : 0;
     if (!fits) memset(bytes, 0, 4 * (size_t)s->step);

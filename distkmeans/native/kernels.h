@@ -114,7 +114,15 @@ typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts in
     Run *run;
     double *scratch;
     int64_t runs, next;
+    int32_t squared; /* of values in place of weighted values */
 } Tally;
+
+typedef struct { /* of columns: (parts, dims) */
+    Rows rows;
+    int64_t count;
+    double *largest, *smallest;
+    int32_t bad;
+} Scan;
 
 typedef struct { /* float32 means (count, dims); open: those not proved */
     const int64_t *sums;

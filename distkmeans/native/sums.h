@@ -2,12 +2,13 @@
 
    Compiled for several instruction sets from the same lines; every operation is IEEE float64 without contraction. */
 
-/* One row's values, weighted, cut into limbs and added to them: total (limbs, width) += sign-less pieces. */
+#define VALUE(convert, x, d) ((double)convert(x[d]) * (t->squared ? (double)convert(x[d]) : weight))
+/* One row's values, weighted or squared, cut into limbs and added to them: total (limbs, width) += sign-less pieces. */
 #define ADD_ROW(name, type, convert)                                                                              \
     static inline void V(add_##name)(const Tally *t, const type *x, double weight, double *rest, double *total) {  \
         const int dims = t->rows.dims, width = dims + 1;                                                          \
         if (t->limbs == 1) { /* the common cases in one pass over the columns */                                  \
-            for (int d = 0; d < dims; d++) total[d] += trunc((double)convert(x[d]) * weight * t->down[d]);        \
+            for (int d = 0; d < dims; d++) total[d] += trunc(VALUE(convert, x, d) * t->down[d]);                  \
             total[dims] += trunc(weight * t->down[dims]);                                                         \
             return;                                                                                               \
         }                                                                                                         \
@@ -15,14 +16,14 @@
             const double *down = t->down, *up = t->up;                                                            \
             double *high = total, *low = total + width;                                                           \
             for (int d = 0; d < dims; d++) {                                                                      \
-                const double value = (double)convert(x[d]) * weight, piece = trunc(value * down[d]);              \
+                const double value = VALUE(convert, x, d), piece = trunc(value * down[d]);                        \
                 high[d] += piece, low[d] += trunc((value - piece * up[d]) * down[width + d]);                     \
             }                                                                                                     \
             const double piece = trunc(weight * down[dims]);                                                      \
             high[dims] += piece, low[dims] += trunc((weight - piece * up[dims]) * down[width + dims]);            \
             return;                                                                                               \
         }                                                                                                         \
-        for (int d = 0; d < dims; d++) rest[d] = (double)convert(x[d]) * weight;                                  \
+        for (int d = 0; d < dims; d++) rest[d] = VALUE(convert, x, d);                                            \
         rest[dims] = weight;                                                                                      \
         for (int l = 0; l < t->limbs; l++) {                                                                      \
             const double *down = t->down + l * width, *up = t->up + l * width;                                    \
@@ -40,6 +41,7 @@ ADD_ROW(bf16, uint16_t, bfloat_to_float)
 ADD_ROW(u8, uint8_t, )
 ADD_ROW(i8, int8_t, )
 #undef ADD_ROW
+#undef VALUE
 
 /* total += the rows, which enter a cluster; returns how many of them count. */
 static int64_t V(add_rows)(const Tally *t, int64_t first, int64_t count, double *rest, double *total) {
@@ -93,6 +95,36 @@ static void V(tally_part)(void *argument, int part, int parts) {
         for (int64_t r = first; r < first + many && r < t->runs; r++) V(add_run)(t, t->run + r, scratch);
     }
 }
+
+/* The largest absolute value of every column and the smallest that is not 0, for each part; whether any is not finite. */
+#define SCAN(stored, convert)                                                                                     \
+    for (int64_t i = from; i < to; i++) {                                                                         \
+        const stored *x = (const stored *)s->rows.data + i * s->rows.stride;                                      \
+        for (int d = 0; d < dims; d++) {                                                                          \
+            const double size = fabs((double)convert(x[d]));                                                      \
+            bad |= !(size < INFINITY);                                                                            \
+            largest[d] = size > largest[d] ? size : largest[d];                                                   \
+            smallest[d] = (size > 0) & (size < smallest[d]) ? size : smallest[d];                                 \
+        }                                                                                                         \
+    }                                                                                                             \
+    break
+static void V(scan_part)(void *argument, int part, int parts) {
+    Scan *s = argument;
+    const int dims = s->rows.dims;
+    const int64_t from = s->count * part / parts, to = s->count * (part + 1) / parts;
+    double *largest = s->largest + (size_t)part * dims, *smallest = s->smallest + (size_t)part * dims;
+    int bad = 0;
+    switch (s->rows.type) {
+    case F64: SCAN(double, );
+    case F16: SCAN(uint16_t, half_to_float);
+    case BF16: SCAN(uint16_t, bfloat_to_float);
+    case U8: SCAN(uint8_t, );
+    case I8: SCAN(int8_t, );
+    default: SCAN(float, );
+    }
+    if (bad) __atomic_store_n(&s->bad, 1, __ATOMIC_RELAXED);
+}
+#undef SCAN
 
 /* Means of clusters whose sums changed: float32, with a proof that the rounding is right, or a mark. */
 static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *size) {

@@ -14,13 +14,14 @@ from sklearn.preprocessing import normalize as unit_length
 from torch.utils.data import TensorDataset
 
 import distkmeans
+from distkmeans import native
 from distkmeans.data import sources
 from distkmeans.data.array import as_rows
 from distkmeans.data.blobs import Blobs
 from distkmeans.data.columns import moments, scan
 from distkmeans.data.ids import read_ids
 from distkmeans.data.npy import NpyFiles
-from distkmeans.data.shard import open_shard, own_shard
+from distkmeans.data.shard import compact, open_shard, own_shard
 from distkmeans.transforms import apply, transforms
 from distkmeans.world import World, join
 from tests import oracle
@@ -174,6 +175,31 @@ class TestArrays:
         assert result.labels.tolist() == oracle.nearest(x.float().numpy(), result.centroids.numpy())
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float16, torch.bfloat16])
+def test_rows_that_fit_fewer_bytes_are_kept_in_them(dtype: torch.dtype) -> None:
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    x = (20 * torch.randn(3000, 4, generator=torch.Generator().manual_seed(0))).clamp(limits.min, limits.max).to(dtype)
+    x[0, 0], x[1, 1] = limits.min, limits.max
+    rows = compact(x.float())
+    assert rows.dtype == dtype
+    assert torch.equal(rows.float(), x.float())
+    wide = x.float()
+    wide[1501, 2] = 0.1  # not among the rows that are looked at first
+    assert compact(wide) is wide
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_of_rows_that_fit_fewer_bytes_has_the_same_bits(weighted: bool) -> None:
+    """As float16 they are kept as given, as float32 in a copy of float16."""
+    x = np.random.default_rng(0).normal(size=(3000, 20)).astype(np.float16)
+    w = np.random.default_rng(1).uniform(0, 3, 3000).astype(np.float32) if weighted else None
+    start = x[:200].astype(np.float32)
+    given, copied = (distkmeans.fit(rows, 200, init=start, weights=w, tol=0) for rows in (x, x.astype(np.float32)))
+    assert given.centroids.tobytes() == copied.centroids.tobytes()
+    assert given.labels.tobytes() == copied.labels.tobytes()
+    assert given.inertia == copied.inertia
+
+
 def scan_part(rank: int, size: int, x: np.ndarray) -> str:
     world = join("cpu")
     cuts = [len(x) * index // size for index in range(size + 1)]
@@ -200,6 +226,21 @@ class TestStatisticsPass:
         with pytest.raises(distkmeans.InputError, match=r"1\.npy, row 4: nan in column 1"):
             scan(World(), shard)
 
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8, np.int8])
+    def test_compiled_ranges_are_those_of_torch(self, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+        x = (
+            (np.random.default_rng(0).normal(0, 9, (1001, 7)).round(2))
+            .clip(0 if dtype == np.uint8 else -99)
+            .astype(dtype)
+        )
+        x[:, 3] = 0
+        found = []
+        for choice in ("auto", "off"):
+            monkeypatch.setenv(native.CHOICE, choice)
+            columns = scan(World(), own_shard(World(), torch.from_numpy(x), None))
+            found.append([values.tolist() for values in (columns.largest, columns.smallest, columns.top, columns.low)])
+        assert found[0] == found[1]
+
     def test_ranges(self) -> None:
         x = np.array([[0.0, -8.0, 0.0], [0.5, 3.0, 0.0]])
         columns = scan(World(), own_shard(World(), torch.from_numpy(x), None))
@@ -208,7 +249,9 @@ class TestStatisticsPass:
 
     @pytest.mark.parametrize("kind", ["normal", "spread", "far", "wide64", "bytes"])
     @pytest.mark.parametrize("weighted", [False, True])
-    def test_moments_are_exact(self, kind: str, weighted: bool) -> None:
+    @pytest.mark.parametrize("compiled", ["auto", "off"])
+    def test_moments_are_exact(self, kind: str, weighted: bool, compiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(native.CHOICE, compiled)
         x = oracle.rows(kind, 60, 3, seed=1)
         w = np.random.default_rng(0).uniform(0, 3, 60) if weighted else None
         shard = own_shard(World(), torch.from_numpy(x), None if w is None else torch.from_numpy(w))

@@ -162,7 +162,7 @@ class Axes:
 
 
 def _mixing(length: int) -> Tensor:
-    """A fixed orthogonal matrix, float64 (length, length): the cosine transform (DCT-II) of shuffled, signed coordinates."""
+    """A fixed orthogonal matrix, float64 (length, length): the DCT-II of shuffled coordinates with random signs."""
     generator = torch.Generator().manual_seed(length)
     place = torch.randperm(length, generator=generator).to(torch.float64)
     sign = 2.0 * torch.randint(2, (length,), generator=generator) - 1

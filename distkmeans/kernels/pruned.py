@@ -75,7 +75,9 @@ def whole_vectors(words: int) -> int:
 class Pruned:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
 
-    def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool, may_copy: bool = False) -> None:
+    def __init__(
+        self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool, may_copy: bool = False
+    ) -> None:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.name = f"{library.name} {stages}"
         self.records, self.longer = records_of(rows, stages)
@@ -83,7 +85,7 @@ class Pruned:
         self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
-        self.aim: Aim | None = None
+        self.aim = Aim(stages)
         form = stages.first.form
         self.may_skip = form.bits == 16 and form.words <= 64
         self.order, self.disorder, self.strayed = torch.empty(0, dtype=torch.int32), 1.0, math.inf
@@ -92,7 +94,7 @@ class Pruned:
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows left to the exact judge."""
-        if self.aim is None or self.seen is None or len(self.seen) != len(centroids):
+        if self.seen is None or len(self.seen) != len(centroids):
             self._begin()
             self.seen = None
         moved = torch.ones(len(centroids), dtype=torch.bool) if self.seen is None else (centroids != self.seen).any(1)
@@ -125,7 +127,9 @@ class Pruned:
         self.seen = torch.full_like(self.seen, torch.nan) if self.seen is not None else None
         self.may_skip = False
 
-    def _task(self, centroids: Tensor, moved: Tensor, target: Target, further: Target | None = None) -> native.Assignment:
+    def _task(
+        self, centroids: Tensor, moved: Tensor, target: Target, further: Target | None = None
+    ) -> native.Assignment:
         first = self.seen is None
         restricted = not first and int(moved.sum()) < RESTRICT_BELOW * len(moved)
         if not first and (restricted or self.may_skip) and self.disorder > DISORDER:

@@ -30,7 +30,8 @@ TYPES = {
 }
 ROWS, BLOCKS, PANEL, VECTOR, STRIPE = 12, 12, 32, 16, 16
 SHAPE = 16
-"""Rows of a block, blocks of a tile, centroids of a panel, words of which longer heads have a multiple, axes of a stripe; words of a Shape: as in C."""
+"""Rows of a block, blocks of a tile, centroids of a panel, words that longer heads come in, axes of a stripe, words of
+a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
 EXCESS, SIZE, TOTAL = range(3)
 """Words of a record, and where its head begins; words of a margin in it: as in kernels.h."""
@@ -276,7 +277,7 @@ class Library:
         return sums
 
     def scan(self, rows: Tensor) -> Tensor | None:
-        """float64 (2, D): the largest |x| of each column, the smallest that is not 0 (inf); None where one is not finite."""
+        """float64 (2, D): of each column the largest |x|, the smallest but 0 (or inf); None where one is not finite."""
         parts = torch.get_num_threads()
         largest = torch.zeros(parts, rows.shape[1], dtype=torch.float64)
         smallest = torch.full_like(largest, torch.inf)

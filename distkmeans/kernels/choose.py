@@ -32,7 +32,7 @@ SHARE = {8: 0.5, 16: 0.8}
 """Of the variance, that a head must hold to be tried."""
 SIMPLER = 0.2
 """By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""
-RIVALS, JUDGED = 2, (12, 48)
+RIVALS, JUDGED = 2, (20, 80)
 """Heads that stay in the race, and the passes before which they are judged again."""
 LONGER = {8: 64, 16: 32}
 """Words of the longer heads."""

@@ -27,8 +27,8 @@ DISORDER = 0.15
 """Share of the rows that have left their place before the records are sorted anew."""
 STRAYED = 0.3
 """The same, before the panels are made anew."""
-PLACED, MISPLACED = 12, 1.0
-"""Passes before rows are moved to the place of their records, which costs what ten save; as DISORDER, after that."""
+PLACED, MISPLACED = 20, 1.0
+"""Passes before rows are moved to the place of their records, which costs what ten to twenty save; as DISORDER, after that."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 

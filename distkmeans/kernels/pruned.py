@@ -3,7 +3,9 @@
 A *record* holds a row's head and what is known of it: its label, and the squared distance to that centroid. From pass
 to pass the kernel remembers the centroids that it saw. One that did not change is no nearer than before, so rows
 whose own centroid did not change, or came no farther, are compared only with those that moved. Records sorted by
-label make such rows neighbours, and let whole blocks of rows pass by whole panels of centroids.
+label make such rows neighbours, and let whole blocks of rows pass by whole panels of centroids. Pairs that the first
+heads leave meet longer ones, kept aside, before they are compared in full; near ties are told apart in float64, and what
+is open then goes to the judge.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ DISORDER = 0.15
 STRAYED = 0.3
 """The same, before the panels are made anew."""
 PLACED, MISPLACED = 20, 1.0
-"""Passes before rows are moved to the place of their records, which costs what ten to twenty save; as DISORDER, after that."""
+"""Passes before rows are moved to the place of their records, which costs what ten or more save; then, as DISORDER."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 

@@ -4,7 +4,7 @@ A *record* holds a row's head and what is known of it: its label, and the square
 to pass the kernel remembers the centroids that it saw. One that did not change is no nearer than before, so rows
 whose own centroid did not change, or came no farther, are compared only with those that moved. Records sorted by
 label make such rows neighbours, and let whole blocks of rows pass by whole panels of centroids. Pairs that the first
-heads leave meet longer ones, kept aside, before they are compared in full; near ties are told apart in float64, and what
+heads leave meet longer ones, kept aside, before they are compared in full. Near ties are told apart in float64; what
 is open then goes to the judge.
 """
 

@@ -61,6 +61,13 @@ def pruned(rows: torch.Tensor, library: native.Library, form: Form, longer: Form
     return Pruned(rows, library, stages, largest_of(rows), exact=True, may_copy=longer is not None)
 
 
+def cut_of(rows: torch.Tensor, bits: int, length: int, refined: int) -> Cut:
+    """Of at most so many axes, of which at most so many are refined."""
+    length = min(length, rows.shape[1])
+    axes, _ = Axes.principal(rows.float())
+    return Cut.fitting(rows.float(), axes, Form(bits, length, min(refined, length) if bits == 16 else 0))
+
+
 def forms(dims: int) -> list[tuple[Form, Form | None]]:
     """All bytes; a head of some axes with bits of both sizes, refined or not; with a second stage and without."""
     some = max(1, dims // 2)
@@ -181,11 +188,8 @@ def test_the_margin_holds(
     x = oracle.rows(kind, 12, dims, seed)
     if not ordinary(x):
         return
-    length = min(length, dims)
-    form = Form(bits, length, min(refined, length) if bits == 16 else 0)
     rows = torch.from_numpy(x).float()
-    axes, _ = Axes.principal(rows)
-    how = Cut.fitting(rows, axes, form)
+    how = cut_of(rows, bits, length, refined)
     centroids = torch.from_numpy(with_traps(x, 9, seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(native.CHOICE, "auto" if compiled else "off")
@@ -222,9 +226,8 @@ def test_compiled_heads_are_those_of_torch(
     x = oracle.rows(kind, 50, dims, seed)
     if not ordinary(x):
         return
-    rows, length = torch.from_numpy(x), min(length, dims)
-    form = Form(bits, length, min(refined, length) if bits == 16 else 0)
-    how = Cut.fitting(rows.float(), Axes.principal(rows.float())[0], form)
+    rows = torch.from_numpy(x)
+    how = cut_of(rows, bits, length, refined)
     for of_rows in (True, False):
         mine = how.heads(rows, of_rows)
         turned, square = how.axes.turn(rows)
@@ -234,7 +237,9 @@ def test_compiled_heads_are_those_of_torch(
         assert (fits | (mine.residue >= NEVER_FITS) & (plain.residue >= NEVER_FITS) | (plain.own > 0.99 * 2**30)).all()
         assert not len(x[fits]) or (mine.values[fits].int() - plain.values[fits].int()).abs().max() <= 1
         assert torch.allclose(mine.residue[fits], plain.residue[fits], rtol=1e-3, atol=0.1)
-        assert torch.allclose(mine.size[fits], plain.size[fits], rtol=1e-3, atol=length**0.5)  # ties of rounding
+        assert torch.allclose(
+            mine.size[fits], plain.size[fits], rtol=1e-3, atol=how.form.length**0.5
+        )  # ties of rounding
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

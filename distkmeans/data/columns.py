@@ -49,9 +49,10 @@ def scan(world: World, shard: Shard) -> Columns:
         found = compiled.scan(shard.rows) if compiled is not None else None
         if found is not None:
             ranges[0, :-1], ranges[1, :-1] = found[0], -found[1]
-        for tile in shard.tiles() if found is None else ():
-            _widen(ranges[:, :-1], shard.rows[tile].to(torch.float64).abs())
-            _refuse_bad_rows(ranges, shard, tile)
+        else:
+            for tile in shard.tiles():
+                _widen(ranges[:, :-1], shard.rows[tile].to(torch.float64).abs())
+                _refuse_bad_rows(ranges, shard, tile)
         weights = torch.ones(1, device=world.device) if shard.weights is None else shard.weights
         _widen(ranges[:, -1:], weights.to(torch.float64)[:, None])
     world.max_(ranges)
@@ -117,25 +118,28 @@ def moments(world: World, shard: Shard, columns: Columns) -> Moments:
     ]
     if shard.weights is None:
         grids.pop()
-    sums = [torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=world.device) for grid in grids]
     with world.guard():
-        compiled = _compiled_sums(shard, grids)
-        for total, found in zip(sums, compiled, strict=False):
-            total += found
-        for tile in () if compiled else shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
-            x = (shard.rows[tile].to(torch.float64), shard.bits)
-            factors = [(x,), (x, x)]
-            if shard.weights is not None:
-                factors.append((x, x, (shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits)))
-            for total, grid, product in zip(sums, grids, factors, strict=True):
-                for index, piece in enumerate(grid.product_pieces(*product)):
-                    total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
+        sums = _compiled_sums(shard, grids) or _torch_sums(shard, grids)
     totals = [_fractions(world.sum_(total), grid) for total, grid in zip(sums, grids, strict=True)]
     return Moments(columns.total, totals[0], totals[1], sum(totals[-1], Fraction(0)))
 
 
+def _torch_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
+    """Limb sums, int64 (limbs, D) each: of the values, of their squares and, with weights, of the weighted squares."""
+    sums = [torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=shard.rows.device) for grid in grids]
+    for tile in shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
+        x = (shard.rows[tile].to(torch.float64), shard.bits)
+        factors = [(x,), (x, x)]
+        if shard.weights is not None:
+            factors.append((x, x, (shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits)))
+        for total, grid, product in zip(sums, grids, factors, strict=True):
+            for index, piece in enumerate(grid.product_pieces(*product)):
+                total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
+    return sums
+
+
 def _compiled_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
-    """Limb sums of the values and of their squares, int64 (limbs, D) each; nothing where torch has to add them up."""
+    """``_torch_sums`` without weights; nothing where torch has to add them up."""
     library = native.library_for(shard.rows)
     if library is None or len(grids) > 2 or 2 * shard.bits > 53 or shard.rows.stride(1) != 1 or len(shard) >= 2**31:
         return []
@@ -145,7 +149,7 @@ def _compiled_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
         tables = Grid(top, grid.width, grid.limbs).tables
         if tables is None:
             return []
-        found.append(library.totals(shard.rows, tables, bool(squared))[:, :-1])
+        found.append(library.totals(shard.rows, tables, bool(squared))[:, :-1].contiguous())
     return found
 
 

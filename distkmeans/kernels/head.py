@@ -203,10 +203,10 @@ class Cut:
     @staticmethod
     def fitting(sample: Tensor, axes: Axes, form: Form) -> Cut:
         """``axes``: all of them, of which the form takes the first. sample: some of the rows (n, D)."""
-        return Cut._along(sample, axes.for_form(form), form)
+        return Cut.along(sample, axes.for_form(form), form)
 
     @staticmethod
-    def _along(sample: Tensor, axes: Axes, form: Form) -> Cut:
+    def along(sample: Tensor, axes: Axes, form: Form) -> Cut:
         how = Cut(axes, form, _scale(sample, axes, form))
         heads = how.heads(sample, rows=True)
         fitting = heads.residue < NEVER_FITS
@@ -266,7 +266,7 @@ class Stages:
         """As Cut.fitting. 16 bits: both stages go along the same axes, and rows are turned but once."""
         if second is None or form.bits == 8:
             return Stages(Cut.fitting(sample, axes, form), second)
-        return Stages(Cut._along(sample, second.axes, form), second)
+        return Stages(Cut.along(sample, second.axes, form), second)
 
     @property
     def cuts(self) -> list[Cut]:

@@ -167,7 +167,7 @@ class Pruned:
             heads = torch.nn.functional.pad(heads, (0, self.longer.shape[1] - heads.shape[1]))
             margin = native.Margin(further.unit, further.reach, further.residue)
             places = self.longer.data_ptr(), heads.data_ptr(), further.bias.data_ptr()
-            task.longer = native.Longer(*places, self.longer.shape[1], self.stages.first.form.bits, margin)
+            task.longer = native.Longer(*places, self.longer.shape[1], margin)
             keep += [heads, further.bias]
         for name, order in (("all", self.order), ("some", in_panels(chosen))):
             panels, bias = self.library.pack(words, target.bias, order)
@@ -180,16 +180,15 @@ class Pruned:
     def _sort(self, target: Target) -> None:
         """Sort the records by label; labels in the order of the panels, which holds near centroids together."""
         count = len(target.bias)
-        anew = self.strayed > STRAYED
-        if anew:
-            self.order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
-            self.strayed = 0.0
+        if self.strayed > STRAYED:
+            order = near_together(target.heads) if self.may_skip else torch.arange(count, dtype=torch.int32)
+            self.order, self.strayed = in_panels(order), 0.0
         order = self.order[self.order >= 0]
         rank = torch.empty(count, dtype=torch.int32)
         rank[order.to(torch.int64)] = torch.arange(count, dtype=torch.int32)
         into = torch.empty_like(self.records)
         self.library.sort(self.records, into, rank)
-        self.records, self.order, self.disorder = into, in_panels(order), 0.0
+        self.records, self.disorder = into, 0.0
         if self.passes >= PLACED and self.misplaced > MISPLACED:
             self._place()
         if self.may_skip:

@@ -28,8 +28,7 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, BLOCKS, PANEL, VECTOR, STRIPE = 12, 12, 32, 16, 16
-SHAPE = 16
+ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE = 12, 12, 32, 16, 16, 16
 """Rows of a block, blocks of a tile, centroids of a panel, words that longer heads come in, axes of a stripe, words of
 a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
@@ -64,7 +63,6 @@ class Longer(ctypes.Structure):
         ("centroids", c_void_p),
         ("bias", c_void_p),
         ("words", c_int32),
-        ("bits", c_int32),
         ("margin", Margin),
     ]
 

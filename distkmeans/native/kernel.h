@@ -223,7 +223,7 @@ static void V(sieve)(const Assignment *a, const int32_t *record, int block, cons
             x[j] = l->rows + (size_t)record[row[j] * (size_t)a->step + PLACE] * l->words;
             c[j] = l->centroids + (size_t)label[j] * l->words;
         }
-        if (l->bits == 8)
+        if (a->bits == 8)
             V(four8)(x, c, l->words, score);
         else
             V(four16)(x, c, l->words, score);

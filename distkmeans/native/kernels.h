@@ -7,10 +7,10 @@ enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 102
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
-   longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far. SQUARE: float, |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled
-   centroid, HIGH is FLT_MAX where unknown. From MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float,
-   (|e| - E)+ and |q|, and TOTAL: what unsigned bytes in place of the centroids' signed ones add to every product. See
-   kernels/head.py. */
+   longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far. SQUARE: float, |X|^2, rounded
+   down. LOW, HIGH: float bounds on the squared distance to the labelled centroid, HIGH is FLT_MAX where unknown. From
+   MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float, (|e| - E)+ and |q|, and TOTAL: what unsigned
+   bytes in place of the centroids' signed ones add to every product. See kernels/head.py. */
 enum { ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, LONG_MARGIN = MARGIN + 3, HEADER = LONG_MARGIN + 3 };
 enum { EXCESS, SIZE, TOTAL_ }; /* TOTAL is taken by isa.h */
 
@@ -34,7 +34,7 @@ typedef struct { /* heads of rows, by their place, and of centroids, ``words`` e
     const int32_t *rows;
     const uint32_t *centroids;
     const int32_t *bias;
-    int32_t words, bits;
+    int32_t words;
     Margin margin;
 } Longer;
 

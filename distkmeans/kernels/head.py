@@ -299,7 +299,7 @@ def _compiled_heads(compiled: native.Library, cuts: list[Cut], values: Tensor, r
     axes, wide = cuts[0].axes, cuts[0].axes.centre.dtype == torch.float64
     lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
     square = torch.empty(count, dtype=torch.float64)
-    scratch = torch.empty(torch.get_num_threads(), 4 * (dims + lanes), dtype=axes.centre.dtype)
+    scratch = torch.empty(torch.get_num_threads(), native.MOST_TOGETHER * (dims + lanes), dtype=axes.centre.dtype)
     found, stages = [], []
     for cut in cuts:
         form = cut.form

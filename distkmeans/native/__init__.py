@@ -28,7 +28,7 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE = 12, 12, 32, 16, 16, 16
+ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE, MOST_TOGETHER = 12, 12, 32, 16, 16, 16, 8
 """Rows of a block, blocks of a tile, centroids of a panel, words that longer heads come in, axes of a stripe, words of
 a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)

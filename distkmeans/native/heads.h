@@ -1,23 +1,29 @@
 /* Integer heads of values: what Cut.heads of kernels/head.py does, in one pass over the values. */
 
-/* Columns of axes that are computed together, for FOUR values at a time. */
-enum { V(STRIPE) = 16 };
+/* Columns of axes, and values, that are multiplied together. */
+enum { V(STRIPE) = 16, V(TOGETHER) = sizeof(V(vec)) == 64 ? MOST_TOGETHER : 4 };
 #define WIDEN(real, convert, stored) \
     for (int d = 0; d < v->dims; d++) x[d] = (real)convert(((const stored *)from)[d]) - centre[d]
-#define TURN(name, real)                                                                                          \
-    typedef real V(name##_vec) __attribute__((vector_size(64), aligned(sizeof(real))));                           \
+#define TURN(name, real, vector, MULTIPLY_ADD, SPREAD)                                                            \
     static void V(turn_##name)(const Cutting *c, const real *x, real *turned) {                                   \
-        enum { LANE = 64 / sizeof(real), VECS = V(STRIPE) / LANE };                                               \
+        enum { MANY = V(TOGETHER), LANE = sizeof(vector) / sizeof(real), VECS = V(STRIPE) / LANE };               \
         const int dims = c->values.dims;                                                                          \
         for (int at = 0; at < c->lanes; at += V(STRIPE)) {                                                        \
             const real *axes = (const real *)c->axes + (size_t)at * dims;                                         \
-            V(name##_vec) sum[4][VECS] = {{{0}}};                                                                 \
-            for (int d = 0; d < dims; d++)                                                                        \
-                for (int v = 0; v < VECS; v++) {                                                                  \
-                    const V(name##_vec) axis = *(const V(name##_vec) *)(axes + (size_t)d * V(STRIPE) + LANE * v); \
-                    for (int r = 0; r < 4; r++) sum[r][v] += axis * x[(size_t)r * dims + d];                      \
+            vector sum[MANY][VECS] = {{{0}}};                                                                     \
+            for (int d = 0; d < dims; d++) {                                                                      \
+                _Pragma("GCC unroll 8") for (int v = 0; v < VECS; v++) {                                          \
+                    vector axis;                                                                                  \
+                    memcpy(&axis, axes + (size_t)d * V(STRIPE) + LANE * v, sizeof axis);                          \
+                    _Pragma("GCC unroll 8") for (int r = 0; r < MANY; r++)                                        \
+                        sum[r][v] = MULTIPLY_ADD(axis, SPREAD(x[(size_t)r * dims + d]), sum[r][v]);               \
                 }                                                                                                 \
-            for (int r = 0; r < 4; r++) memcpy(turned + (size_t)r * c->lanes + at, sum[r], sizeof sum[r]);        \
+            }                                                                                                     \
+            _Pragma("GCC unroll 8") for (int r = 0; r < MANY; r++)                                                \
+                _Pragma("GCC unroll 8") for (int v = 0; v < VECS; v++) {                                          \
+                    const vector total = sum[r][v];                                                               \
+                    memcpy(turned + (size_t)r * c->lanes + at + LANE * v, &total, sizeof total);                  \
+                }                                                                                                 \
         }                                                                                                         \
     }                                                                                                             \
     /* The value less the centre, |X|^2. */                                                                       \
@@ -39,37 +45,45 @@ enum { V(STRIPE) = 16 };
         for (int l = 0; l < 8; l++) sum += lane[l];                                                               \
         return sum;                                                                                               \
     }
-TURN(f64, double)
-TURN(f32, float)
+TURN(f64, double, V(vec_f64), MUL_ADD_F64, SET1_F64)
+TURN(f32, float, V(vec), MUL_ADD, SET1)
 #undef TURN
 #undef WIDEN
 
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 
 /* Coordinates from..to of one value, unrefined: rounded into the head, their sums of squares added up: of the scaled ones,
-   of what is rounded off, and of the integers. */
+   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer. */
+typedef double V(eight) __attribute__((vector_size(64)));
+typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
+#define WHERE(condition, yes, no) \
+    ((V(eight))(((condition) & (V(eight_bits))(yes)) | (~(condition) & (V(eight_bits))(no))))
 #define ROUND(name, real, type)                                                                                   \
     static void V(round_##name)(const real *y, int from, int to, double scale, double cap, type *head, double *sums) { \
-        double inside[8] = {0}, rest[8] = {0}, size[8] = {0};                                                     \
+        typedef real V(from_##name) __attribute__((vector_size(8 * sizeof(real))));                               \
+        typedef type V(into_##name) __attribute__((vector_size(8 * sizeof(type))));                               \
+        const V(eight) most = cap - (V(eight)){0}, integer = 0x1.8p52 - (V(eight)){0};                            \
+        V(eight) inside = {0}, rest = {0}, size = {0};                                                            \
         for (int d = from; d < to; d += 8) {                                                                      \
-            double value[8] = {0};                                                                                \
-            if (d + 8 <= to)                                                                                      \
-                for (int l = 0; l < 8; l++) value[l] = y[d + l] * scale;                                          \
-            else                                                                                                  \
-                for (int l = 0; d + l < to; l++) value[l] = y[d + l] * scale;                                     \
-            type whole[8];                                                                                        \
-            for (int l = 0; l < 8; l++) {                                                                         \
-                const double near = V(clamped)(rint(value[l]), cap), off = value[l] - near;                       \
-                inside[l] += value[l] * value[l], rest[l] += off * off, size[l] += near * near;                   \
-                whole[l] = (type)(int32_t)near;                                                                   \
-            }                                                                                                     \
-            memcpy(head + d, whole, sizeof(type) * (size_t)(d + 8 <= to ? 8 : to - d));                           \
+            const size_t many = d + 8 <= to ? 8 : (size_t)(to - d);                                               \
+            V(from_##name) raw = {0};                                                                             \
+            if (many == 8) memcpy(&raw, y + d, sizeof raw);                                                       \
+            else memcpy(&raw, y + d, many * sizeof(real));                                                        \
+            const V(eight) value = __builtin_convertvector(raw, V(eight)) * scale;                                \
+            V(eight) near = WHERE(value > most, most, value);                                                     \
+            near = WHERE(near < -most, -most, near) + integer - integer;                                          \
+            const V(eight) off = value - near;                                                                    \
+            inside += value * value, rest += off * off, size += near * near;                                      \
+            const V(into_##name) whole = __builtin_convertvector(near, V(into_##name));                           \
+            if (many == 8) memcpy(head + d, &whole, sizeof whole);                                                \
+            else memcpy(head + d, &whole, many * sizeof(type));                                                   \
         }                                                                                                         \
         for (int l = 0; l < 8; l++) sums[0] += inside[l], sums[1] += rest[l], sums[2] += size[l];                 \
     }
 ROUND(8, float, int8_t)
 ROUND(16, double, int16_t)
 #undef ROUND
+#undef WHERE
 
 /* One value's head, from its coordinates: double for 16 bits, float for 8. */
 static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, double square) {
@@ -110,21 +124,23 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
 }
 
 static void V(cut_part)(void *argument, int part, int parts) {
+    enum { MANY = V(TOGETHER) };
     const Cutting *c = argument;
     const size_t element = c->wide ? sizeof(double) : sizeof(float), dims = (size_t)c->values.dims;
-    char *x = c->scratch + (size_t)part * 4 * (dims + (size_t)c->lanes) * element, *turned = x + 4 * dims * element;
-    const int64_t blocks = (c->count + 3) / 4;
+    char *x = c->scratch + (size_t)part * MOST_TOGETHER * (dims + (size_t)c->lanes) * element, *turned = x + MANY * dims * element;
+    const int64_t blocks = (c->count + MANY - 1) / MANY;
     for (int64_t b = blocks * part / parts; b < blocks * (part + 1) / parts; b++) {
-        const int many = c->count - 4 * b < 4 ? (int)(c->count - 4 * b) : 4;
+        const int64_t first = MANY * b;
+        const int many = c->count - first < MANY ? (int)(c->count - first) : MANY;
         for (int r = 0; r < many; r++)
-            c->square[4 * b + r] = c->wide ? V(centred_f64)(c, 4 * b + r, (double *)x + r * dims)
-                                           : V(centred_f32)(c, 4 * b + r, (float *)x + r * dims);
-        for (int r = many; r < 4; r++) memset(x + r * dims * element, 0, dims * element);
+            c->square[first + r] = c->wide ? V(centred_f64)(c, first + r, (double *)x + r * dims)
+                                           : V(centred_f32)(c, first + r, (float *)x + r * dims);
+        for (int r = many; r < MANY; r++) memset(x + r * dims * element, 0, dims * element);
         if (c->axes && c->wide) V(turn_f64)(c, (double *)x, (double *)turned);
         if (c->axes && !c->wide) V(turn_f32)(c, (float *)x, (float *)turned);
         for (int r = 0; r < many; r++) {
             const void *y = c->axes ? turned + (size_t)r * (size_t)c->lanes * element : x + r * dims * element;
-            for (int s = 0; s < c->stages; s++) V(cut)(c, c->stage + s, 4 * b + r, y, c->square[4 * b + r]);
+            for (int s = 0; s < c->stages; s++) V(cut)(c, c->stage + s, first + r, y, c->square[first + r]);
         }
     }
 }

@@ -15,6 +15,9 @@ typedef __m512 V(vec);
 #define MUL_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define TOTAL(a) _mm512_reduce_add_ps(a)
 #define SET1(x) _mm512_set1_ps(x)
+typedef __m512d V(vec_f64);
+#define MUL_ADD_F64(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define SET1_F64(x) _mm512_set1_pd(x)
 #define TAKE_BEST(score, k, best, second, place)                                                                  \
     do {                                                                                                          \
         const __m512 was = LOAD(best);                                                                            \
@@ -116,6 +119,9 @@ typedef __m256 V(vec);
 #define LOAD_U8(p) _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
 #define LOAD_I8(p) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
 #define SET1(x) _mm256_set1_ps(x)
+typedef __m256d V(vec_f64);
+#define MUL_ADD_F64(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define SET1_F64(x) _mm256_set1_pd(x)
 static inline float V(total)(__m256 a) {
     float lane[8];
     _mm256_storeu_ps(lane, a);
@@ -140,6 +146,9 @@ static inline V(vec) V(load)(const float *p) {
 #define LOAD_U8(p) FOUR((float), p)
 #define LOAD_I8(p) FOUR((float), p)
 #define SET1(x) ((V(vec)){x, x, x, x})
+typedef double V(vec_f64) __attribute__((vector_size(16)));
+#define MUL_ADD_F64(a, b, c) ((a) * (b) + (c))
+#define SET1_F64(x) ((V(vec_f64)){x, x})
 static inline float V(total)(V(vec) a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 #endif
 #define TOTAL(a) V(total)(a)

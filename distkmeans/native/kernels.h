@@ -4,7 +4,7 @@
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
 enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
-enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128 };
+enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128, MOST_TOGETHER = 8 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
    longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far. SQUARE: float, |X|^2, rounded

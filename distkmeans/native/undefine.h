@@ -10,7 +10,9 @@
 #undef LOAD_I8
 #undef LOAD_U8
 #undef MUL_ADD
+#undef MUL_ADD_F64
 #undef SET1
+#undef SET1_F64
 #undef SUB
 #undef TAKE_BEST
 #undef TOTAL

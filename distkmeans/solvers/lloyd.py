@@ -71,7 +71,7 @@ class Lloyd:
         self.max_iter, self.tol, self.empty = max_iter, tol, empty
         self.tile_rows = None if tile_rows == "auto" else tile_rows
 
-    def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution:
+    def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None], seed: int = 0) -> Solution:
         with problem.world.guard():
             largest, room = float(problem.columns.largest.max()), ROOM * row_size(problem.shard.rows)
             if not problem.frugal and problem.world.device.type == "cpu":
@@ -166,9 +166,30 @@ def label_type(clusters: int) -> torch.dtype:
 
 
 def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
-    """Assign the rows to the centroids and bring the sums up to date; rows moved, and rows judged, over all ranks.
+    """Assign the rows to the centroids and bring the sums up to date; rows moved, and rows judged, over all ranks."""
+    before = state.labels if state.iteration else None
+    moved, undecided, touched = (_together if problem.world.size > 1 else _alone)(problem, kernel, state, before)
+    state.touched |= touched
+    state.stale |= touched
+    return moved, undecided
 
-    The one all-reduce carries the change of the sums, the counters, a flag per failure and a checksum of the
+
+def _alone(problem: Problem, kernel: Kernel, state: State, before: Tensor | None) -> tuple[int, int, Tensor]:
+    """Rows that moved go straight to the sums, which are spared a pass."""
+    labels = torch.empty_like(state.labels)
+    undecided = kernel.assign(state.centroids, labels)
+    moved = tally(problem.shard, before, labels, state.sums)
+    touched = torch.full_like(state.touched, before is None)
+    if before is not None:
+        changed = (before != labels).nonzero().flatten()
+        for side in (before, labels):
+            touched[side[changed].to(torch.int64)] = True
+    state.labels = labels
+    return moved, undecided, touched
+
+
+def _together(problem: Problem, kernel: Kernel, state: State, before: Tensor | None) -> tuple[int, int, Tensor]:
+    """The one all-reduce carries the change of the sums, the counters, a flag per failure and a checksum of the
     centroids per rank: ranks that differ stop here.
     """
     world, clusters = problem.world, len(state.centroids)
@@ -180,7 +201,7 @@ def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
     try:
         labels = torch.empty_like(state.labels)
         counters[1] = kernel.assign(state.centroids, labels)
-        counters[0] = tally(problem.shard, state.labels if state.iteration else None, labels, change)
+        counters[0] = tally(problem.shard, before, labels, change)
         checksums[world.rank] = mixed(state.hashes.view(1, -1))[0]
         state.labels = labels
     except Exception as error:
@@ -192,10 +213,7 @@ def update(problem: Problem, kernel: Kernel, state: State) -> tuple[int, int]:
         world.raise_together(failure)
     if len(set(checksums.tolist())) > 1:
         raise WorldError(_differing(checksums.tolist(), state.iteration))
-    touched = state.sums.add(change)
-    state.touched |= touched
-    state.stale |= touched
-    return moved, undecided
+    return moved, undecided, state.sums.add(change)
 
 
 def _differing(checksums: list[int], iteration: int) -> str:

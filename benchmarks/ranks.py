@@ -73,7 +73,7 @@ def lloyd(
         "seconds": late[:, :, 0].amax(0).median().item(),
         "reduce": late[:, :, 1].mean(0).median().item(),
         "transfer": late[:, :, 1].amin(0).median().item(),
-        "moved": statistics.fmean(record.moved for record in records[len(records) // 2 :]) / len(x),
+        "moved": statistics.fmean(record.moved or 0 for record in records[len(records) // 2 :]) / len(x),
         "shape": [*x.shape, k, problem.grid.limbs],
     }
 

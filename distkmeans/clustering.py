@@ -41,13 +41,24 @@ class Plan:
 
 
 def cluster(problem: Problem, plan: Plan, on_record: Callable[[int, Record], None]) -> Clustering:
-    """Carry the plan out; ``on_record(restart, record)`` hears of every iteration. A collective."""
+    """Carry the plan out, and warn of clusters without rows; ``on_record(restart, record)`` hears of every iteration.
+
+    A collective.
+    """
+    best = best_of(problem, plan, on_record)
+    _warn_of_empty(problem, best.solution)
+    return best
+
+
+def best_of(problem: Problem, plan: Plan, on_record: Callable[[int, Record], None]) -> Clustering:
+    """Carry the plan out, without a word to the user. A collective."""
     check_k(plan.k, problem.shard.total)
     best: Clustering | None = None
     seed_seconds = solve_seconds = 0.0
     for restart in range(plan.n_init if plan.seeding.draws else 1):
         begin = time.perf_counter()
-        seeds = plan.seeding(problem, plan.k, restart_seed(plan.seed, restart))
+        seed = restart_seed(plan.seed, restart)
+        seeds = plan.seeding(problem, plan.k, seed)
         seeded = time.perf_counter()
         records: list[Record] = []
 
@@ -55,13 +66,12 @@ def cluster(problem: Problem, plan: Plan, on_record: Callable[[int, Record], Non
             records.append(record)
             on_record(restart, record)
 
-        solution = plan.solver.fit(problem, seeds.centroids, hear)
+        solution = plan.solver.fit(problem, seeds.centroids, hear, seed)
         seed_seconds += seeded - begin
         solve_seconds += time.perf_counter() - seeded
         if best is None or solution.inertia < best.solution.inertia:
             best = Clustering(solution, seeds, restart, records, 0.0, 0.0)
     assert best is not None
-    _warn_of_empty(problem, best.solution)
     return Clustering(best.solution, best.seeds, best.restart, best.records, seed_seconds, solve_seconds)
 
 

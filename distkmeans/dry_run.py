@@ -210,7 +210,7 @@ def _time(world: World, settings: Settings, problem: Problem, centroids: torch.T
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        settings.plan.solver.fit(problem, centroids, hear)
+        settings.plan.solver.fit(problem, centroids, hear, settings.general.seed)
     each = [after - before for before, after in itertools.pairwise(times)]
     mine = min(each[1:] or each)  # the others were disturbed; the first adds up all rows
     return float(world.max_(torch.tensor(mine, dtype=torch.float64, device=world.device)))

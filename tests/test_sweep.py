@@ -184,10 +184,10 @@ class Brittle(Lloyd):
         super().__init__(max_iter)
         self.rank = rank
 
-    def fit(self, problem, centroids, on_record):
+    def fit(self, problem, centroids, on_record, seed=0):
         if self.rank in (problem.world.rank, -2):
             raise RuntimeError("out of luck")
-        return super().fit(problem, centroids, on_record)
+        return super().fit(problem, centroids, on_record, seed)
 '''
 
 

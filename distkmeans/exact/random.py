@@ -35,12 +35,24 @@ class Stream:
 
     def bits(self, rows: Tensor) -> Tensor:
         """64 random bits, as int64, for each int64 row number."""
-        first, second = (_signed(self._key(8, word)) for word in (1, 2))
-        return _mix(_mix(rows * _signed(0x9E3779B97F4A7C15) + first) + second)
+        return scramble(rows, self.words())
+
+    def words(self) -> tuple[int, int]:
+        """The two words of the key, for ``scramble``."""
+        return _signed(self._key(8, 1)), _signed(self._key(8, 2))
 
     def keys(self, rows: Tensor) -> Tensor:
         """63 random bits as non-negative int64: the k rows with the smallest keys are a sample of k."""
         return self.bits(rows) & 0x7FFFFFFFFFFFFFFF
+
+    def below(self, rows: Tensor, limit: int) -> Tensor:
+        """An integer in [0, limit) for each row number, limit at most 2**62: floor(u limit / 2**62), u of 62 bits."""
+        bits, mask = self.bits(rows), (1 << 31) - 1
+        high, low = (bits >> 33) & mask, bits & mask
+        limit_high, limit_low = limit >> 31, limit & mask
+        middle = high * limit_low + ((low * limit_low) >> 31)
+        lower = low * limit_high + (middle & mask)
+        return high * limit_high + (middle >> 31) + (lower >> 31)
 
     def uniform(self, rows: Tensor) -> Tensor:
         """float64 in (0, 1), multiples of 2**-53 shifted by half of that."""
@@ -53,6 +65,11 @@ class Stream:
     def exponential(self, rows: Tensor) -> Tensor:
         """Standard exponential float64, by inversion."""
         return -log(self.uniform(rows))
+
+
+def scramble(rows: Tensor, words: tuple[int, int]) -> Tensor:
+    """64 random bits, as int64, for each int64 number: tensor operations alone, which torch.compile can trace."""
+    return _mix(_mix(rows * _signed(0x9E3779B97F4A7C15) + words[0]) + words[1])
 
 
 def permute(rows: Tensor, count: int, stream: Stream) -> Tensor:

@@ -22,8 +22,8 @@ class Progress:
         if restart != self.restart:
             self.close()
             self.restart, self.bar = restart, self._open()
-        moved = 100 * record.moved / self.rows
-        self.bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {moved:.2f} %", refresh=False)
+        moved = "" if record.moved is None else f", moved {100 * record.moved / self.rows:.2f} %"
+        self.bar.set_postfix_str(f"inertia {record.inertia:.6g}{moved}", refresh=False)
         self.bar.update(record.iteration - self.bar.n)
 
     def _open(self) -> Any:

@@ -16,13 +16,14 @@ from distkmeans.registry import Registry
 class Record:
     """What one iteration did, over all ranks. inertia: of its labels and the centroids they were assigned to.
 
-    moved: rows whose label changed. shift: squared distance that the centroids moved together. judged: share of the
-    rows that the kernel's fast pass left open. empty: clusters without rows. seconds: by rank 0's clock.
+    moved: rows whose label changed, None where a solver does not keep all labels. shift: squared distance that the
+    centroids moved together. judged: share of the rows that the kernel's fast pass left open. empty: clusters without
+    rows. seconds: by rank 0's clock.
     """
 
     iteration: int
     inertia: float
-    moved: int
+    moved: int | None
     shift: float
     judged: float
     empty: int
@@ -46,9 +47,14 @@ class Solution:
 
 
 class Solver(Protocol):
-    """Improves centroids. A collective."""
+    """Improves centroids. A collective.
 
-    def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None]) -> Solution: ...
+    seed: what it draws is a function of this; a solver that draws nothing takes it all the same.
+    """
+
+    def fit(
+        self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None], seed: int = 0
+    ) -> Solution: ...
 
 
 solvers: Registry[Solver] = Registry("solver", "distkmeans.solvers")

@@ -1,0 +1,154 @@
+"""solver=minibatch: k-means from random batches (Sculley 2010), with scikit-learn's stopping and starved centres."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from distkmeans.kernels.dense import largest_of
+from distkmeans.kernels.once import Once, OnceName
+from distkmeans.problem import Problem
+from distkmeans.schema import Range
+from distkmeans.solvers import Record, Solution, solvers
+from distkmeans.solvers.batch import Scale, measure
+from distkmeans.solvers.draws import Draws
+from distkmeans.solvers.lloyd import label_type, mean_variance, unscaled
+from distkmeans.solvers.online import Rule, State, learn
+from distkmeans.stats import ClusterSums, inertia, tally
+
+CHUNK_ROWS = 1 << 16
+"""Rows of the last pass that are labelled at a time."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What follows from the problem alone, made once: nothing in it changes from step to step.
+
+    steps: at most. limit: of the squared shift, at the safe scale; None for none.
+    """
+
+    draws: Draws
+    scale: Scale
+    kernel: Once
+    steps: int
+    limit: float | None
+
+
+@solvers.register("minibatch")
+class MiniBatch:
+    """max_iter: passes at most, of as many drawn rows as there are. batch_size: rows of a batch, at most all.
+
+    tol: ends when the squared shift of a batch is at most tol * mean feature variance; 0 for no such end.
+    max_no_improvement: ends after so many batches in a row that do not lower the smoothed inertia; null for no such
+    end. reassignment_ratio: of the largest weight of a centre, below which another is given a row of the batch.
+    decay: what the weight of earlier batches is multiplied by at each. kernel, tile_rows: as of ``lloyd``.
+    """
+
+    def __init__(
+        self,
+        max_iter: Annotated[int, Range(1)] = 100,
+        batch_size: Annotated[int, Range(1)] = 4096,
+        tol: Annotated[float, Range(0)] = 0.0,
+        max_no_improvement: Annotated[int, Range(0)] | None = 10,
+        reassignment_ratio: Annotated[float, Range(0)] = 0.01,
+        decay: Annotated[float, Range(0, 1)] = 1.0,
+        kernel: OnceName = "auto",
+        tile_rows: Annotated[int, Range(1)] | Literal["auto"] = "auto",
+    ) -> None:
+        self.max_iter, self.batch_size, self.tol, self.patience = max_iter, batch_size, tol, max_no_improvement
+        self.rule = Rule(decay, reassignment_ratio)
+        self.kernel: OnceName = kernel
+        self.tile_rows = None if tile_rows == "auto" else tile_rows
+
+    def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None], seed: int = 0) -> Solution:
+        course, state = self.course(problem, centroids), State.start(centroids, seed)
+        self.run(problem, course, state, on_record)
+        return finish(problem, course, state)
+
+    def course(self, problem: Problem, centroids: Tensor) -> Course:
+        """A collective. Raises InputError for a kernel that cannot be had."""
+        total = problem.shard.total
+        size = min(self.batch_size, total)
+        with problem.world.guard():
+            largest = max(float(problem.columns.largest.max()), largest_of(centroids))
+            kernel = Once(problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel)
+            scale = Scale.of(problem.columns, size, weighted=False)
+        limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
+        return Course(Draws.of(problem, size), scale, kernel, self.max_iter * total // size, limit)
+
+    def run(
+        self, problem: Problem, course: Course, state: State, on_record: Callable[[Record], None] = lambda record: None
+    ) -> None:
+        """Steps until the end; a record for each pass, and for the last. A collective."""
+        begin, marked = time.perf_counter(), state.step
+        while not state.converged and state.step < course.steps:
+            self.step(problem, course, state)
+            end = state.converged or state.step == course.steps
+            if end or passes(course, state.step + 1) > passes(course, state.step):
+                on_record(record(problem, course, state, marked, time.perf_counter() - begin))
+                begin, marked, state.judged = time.perf_counter(), state.step, 0
+
+    def step(self, problem: Problem, course: Course, state: State) -> None:
+        """One batch: draw, assign, add up, move the centres. A collective: one all-reduce, two where some starve."""
+        shard = course.draws.batch(state.seed, state.step)
+        found = measure(problem.world, course.scale, shard, state.centroids, state.hashes, course.kernel.assign)
+        learn(problem.world, problem.metric, course.scale, shard, found, state, self.rule)
+        self._smooth(state, course)
+
+    def _smooth(self, state: State, course: Course) -> None:
+        """The end, as scikit-learn's ``_mini_batch_convergence``: the first batch tells of the seeding alone."""
+        if state.step == 1:
+            return
+        share = min(1.0, 2 * course.draws.size / (course.draws.shard.total + 1))
+        if state.smoothed is None or share == 1:
+            state.smoothed = state.inertia
+        else:
+            state.smoothed = state.smoothed * (1 - share) + state.inertia * share
+        if state.least is None or state.smoothed < state.least:
+            state.idle, state.least = 0, state.smoothed
+        else:
+            state.idle += 1
+        stalled = self.patience is not None and state.idle >= self.patience
+        state.converged = stalled or (course.limit is not None and state.shift <= course.limit)
+
+
+def passes(course: Course, step: int) -> int:
+    """In how many passes, begun or done, so many batches are."""
+    return -(-step * course.draws.size // course.draws.shard.total)
+
+
+def record(problem: Problem, course: Course, state: State, marked: int, seconds: float) -> Record:
+    """Of the batches since the step ``marked``."""
+    by, rows = course.scale.by, (state.step - marked) * course.draws.size
+    level = state.inertia if state.smoothed is None else state.smoothed
+    empty = int((state.weights == 0).sum())
+    return Record(
+        iteration=passes(course, state.step),
+        inertia=unscaled(level, by) * course.draws.weight,
+        moved=None,
+        shift=unscaled(state.shift, by),
+        judged=state.judged / rows,
+        empty=empty,
+        seconds=seconds,
+    )
+
+
+def finish(problem: Problem, course: Course, state: State) -> Solution:
+    """Labels of all rows, and their inertia: exact, by one pass. A collective."""
+    shard, centroids = problem.shard, state.centroids
+    sums = ClusterSums.empty(problem.grid, len(centroids))
+    with problem.world.guard():
+        labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
+        for rows in shard.tiles(CHUNK_ROWS):
+            course.kernel.assign(shard.rows[rows], centroids, labels[rows])
+        tally(shard, None, labels, sums)
+    problem.world.sum_(sums.limbs)
+    problem.world.sum_(sums.counts)
+    cost = inertia(problem.moments.weighted_square, sums, centroids, problem.columns.exponent)
+    empty = int((sums.counts == 0).sum())
+    return Solution(centroids, labels, cost, passes(course, state.step), state.converged, empty, course.kernel.name)

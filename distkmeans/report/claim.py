@@ -6,12 +6,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distkmeans.errors import InputError
 from distkmeans.launcher import is_restart, launch_id, node_name
-from distkmeans.report.run_dir import OWN_FILES, OWN_FOLDERS, SWEEP, RunDir, holds_run
+from distkmeans.report.directory import Layout
+from distkmeans.report.out_dir import OUT, OutDir
+from distkmeans.report.run_dir import RUN, SWEEP, RunDir, holds_run
 from distkmeans.world import World
 
 VISIBLE_S = 8.0
@@ -20,7 +22,7 @@ VISIBLE_S = 8.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """A directory that rank 0 has chosen. made: now. replaces: it may hold a run, which will be replaced."""
+    """A directory that rank 0 has chosen. made: now. replaces: it may hold results, which will be replaced."""
 
     path: Path
     made: bool
@@ -37,10 +39,24 @@ def claim(world: World, path: str | None, name: str, overwrite: bool) -> RunDir:
     def choose() -> Chosen:
         if not path:
             return _make_new(name)
-        _refuse(Path(path), overwrite)
+        _refuse(Path(path), overwrite, RUN)
         return _take(Path(path), overwrite)
 
-    return _claim(world, path, choose)
+    found = _claim(world, path, choose)
+    return RunDir(world, found.path, found.made, found.replaces)
+
+
+def claim_out(world: World, path: str, overwrite: bool) -> OutDir:
+    """The directory for labels and distances, by the same rules. A collective; raises as ``claim``."""
+
+    def choose() -> Chosen:
+        if holds_run(Path(path)):
+            raise InputError(f"out.dir={path}: holds a run; choose another")
+        _refuse(Path(path), overwrite, OUT)
+        return _take(Path(path), overwrite)
+
+    found = _claim(world, path, choose, OUT)
+    return OutDir(world, found.path, found.made, found.replaces)
 
 
 def claim_sweep(world: World, path: str | None, name: str) -> Path:
@@ -58,7 +74,7 @@ def claim_sweep(world: World, path: str | None, name: str) -> Path:
 def check_free(path: str | None, overwrite: bool, sweep: bool) -> None:
     """Raise InputError where claiming would, as far as can be known without making anything."""
     if path:
-        _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite)
+        _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite, RUN)
         folder = existing(Path(path))
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"run.dir={path}: {folder} cannot be written to; choose another")
@@ -69,7 +85,8 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def _claim(world: World, asked: str | None, take: Callable[[], Chosen]) -> RunDir:
+def _claim(world: World, asked: str | None, take: Callable[[], Chosen], layout: Layout = RUN) -> Chosen:
+    """Take a directory on rank 0, and see on all ranks that it is the same. A collective."""
     chosen, token = Chosen(Path(), False), ""
     with world.guard():
         if world.rank == 0:
@@ -81,17 +98,17 @@ def _claim(world: World, asked: str | None, take: Callable[[], Chosen]) -> RunDi
                 if isinstance(error, InputError):
                     raise
                 reason = getattr(error, "strerror", None) or str(error)
-                raise InputError(f"run.dir={asked or chosen.path}: {reason}; choose another") from error
+                raise InputError(f"{layout.field}={asked or chosen.path}: {reason}; choose another") from error
     there, token = world.share((os.path.abspath(chosen.path), token))
     try:
-        _check_shared(world, Path(there), token)
+        _check_shared(world, Path(there), token, layout)
     finally:
         if world.rank == 0:
             (chosen.path / token).unlink(missing_ok=True)
-    return RunDir(world, chosen.path if world.rank == 0 else Path(there), chosen.made, chosen.replaces)
+    return chosen if world.rank == 0 else replace(chosen, path=Path(there))
 
 
-def _check_shared(world: World, path: Path, token: str) -> None:
+def _check_shared(world: World, path: Path, token: str, layout: Layout) -> None:
     """Raise InputError on all ranks, naming nodes, unless every rank sees rank 0's file in ``path``. A collective."""
     end = time.monotonic() + VISIBLE_S
     while not (seen := (path / token).exists()) and time.monotonic() < end:
@@ -103,36 +120,39 @@ def _check_shared(world: World, path: Path, token: str) -> None:
         ranks = ", ".join(str(rank) for rank, _ in blind)
         what = "cannot write to" if seen else "does not see"
         raise InputError(
-            f"run.dir={path}: node {node} {what} the folder that rank 0 writes to (ranks {ranks}); choose one on a file"
-            " system that all nodes share"
+            f"{layout.field}={path}: node {node} {what} the folder that rank 0 writes to (ranks {ranks}); choose one on"
+            " a file system that all nodes share"
         )
 
 
-def _refuse(path: Path, overwrite: bool) -> None:
-    """Raise InputError for what is no place for a run."""
-    _refuse_file(path)
+def _refuse(path: Path, overwrite: bool, layout: Layout) -> None:
+    """Raise InputError for what is no place for these results."""
+    _refuse_file(path, layout)
+    field = layout.field
     if (path / SWEEP).exists():
-        raise InputError(f"run.dir={path}: holds a sweep; choose another, or go on with it: -m")
-    if holds_run(path) and not overwrite:
-        raise InputError(f"run.dir={path}: holds a run already; choose another, or run.overwrite=true")
-    if foreign := next(_foreign(path), None):
-        raise InputError(f"run.dir={path}: holds {foreign}, which no run wrote; choose another")
+        remedy = "choose another, or go on with it: -m" if layout is RUN else "choose another"
+        raise InputError(f"{field}={path}: holds a sweep; {remedy}")
+    if layout.is_in(path) and not overwrite:
+        group = field.partition(".")[0]
+        raise InputError(f"{field}={path}: holds {layout.what} already; choose another, or {group}.overwrite=true")
+    if foreign := next(_foreign(path, layout), None):
+        raise InputError(f"{field}={path}: holds {foreign}, which no {layout.job} wrote; choose another")
 
 
-def _refuse_file(path: Path) -> None:
+def _refuse_file(path: Path, layout: Layout) -> None:
     if path.is_symlink() and not path.exists():
-        raise InputError(f"run.dir={path}: a broken link; choose another")
+        raise InputError(f"{layout.field}={path}: a broken link; choose another")
     if path.exists() and not path.is_dir():
-        raise InputError(f"run.dir={path}: a file, not a directory; choose another")
+        raise InputError(f"{layout.field}={path}: a file, not a directory; choose another")
 
 
-def _foreign(path: Path) -> Iterator[str]:
-    """What is in the places of a run's files and is none of them."""
-    ours = holds_run(path)
-    for name in OWN_FILES:
+def _foreign(path: Path, layout: Layout) -> Iterator[str]:
+    """What is in the places of the results' files and is none of them."""
+    ours = layout.is_in(path)
+    for name in layout.files:
         if (path / name).exists() and not (ours and (path / name).is_file()):
             yield name
-    for folder, patterns in OWN_FOLDERS.items():
+    for folder, patterns in layout.folders.items():
         if os.path.lexists(path / folder) and not (ours and (path / folder).is_dir()):
             yield folder
         elif (path / folder).is_dir():
@@ -148,7 +168,7 @@ def _take(path: Path, replaces: bool = False) -> Chosen:
 
 
 def _refuse_sweep(path: Path) -> None:
-    _refuse_file(path)
+    _refuse_file(path, RUN)
     if holds_run(path):
         raise InputError(f"run.dir={path}: holds a single run, not a sweep; choose another")
 

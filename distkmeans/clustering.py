@@ -31,7 +31,7 @@ class Clustering:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do with a problem: k clusters from ``n_init`` seedings, each solved, the least inertia kept."""
+    """What to do with a problem: k clusters from ``n_init`` seedings, each solved, the best kept."""
 
     k: Annotated[int, Range(1)]
     seeding: Seeding
@@ -69,7 +69,7 @@ def best_of(problem: Problem, plan: Plan, on_record: Callable[[int, Record], Non
         solution = plan.solver.fit(problem, seeds.centroids, hear, seed)
         seed_seconds += seeded - begin
         solve_seconds += time.perf_counter() - seeded
-        if best is None or solution.inertia < best.solution.inertia:
+        if best is None or solution.cost < best.solution.cost:
             best = Clustering(solution, seeds, restart, records, 0.0, 0.0)
     assert best is not None
     return Clustering(best.solution, best.seeds, best.restart, best.records, seed_seconds, solve_seconds)

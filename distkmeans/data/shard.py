@@ -93,15 +93,18 @@ class Shard:
     def fetch(self, world: World, numbers: Tensor) -> Tensor:
         """The rows of these global numbers (M,), on every rank: float64 (M, D). A collective."""
         found = torch.zeros(len(numbers), self.dims, dtype=torch.float64, device=self.rows.device)
-        if self.picked is None:
-            mine = (numbers >= self.start) & (numbers < self.start + len(self))
-            local = numbers[mine] - self.start
-        else:
-            local = torch.searchsorted(self.picked, numbers.contiguous()).clamp(max=max(0, len(self) - 1))
-            mine = (self.picked[local] == numbers) if len(self) else torch.zeros_like(numbers, dtype=torch.bool)
-            local = local[mine]
+        local, mine = self.local_of(numbers)
         found[mine] = self.rows[local].to(torch.float64)
         return world.sum_(found)
+
+    def local_of(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Local positions of those of the global numbers (M,) that are rows of this shard; which these are, bool (M,)."""
+        if self.picked is None:
+            mine = (numbers >= self.start) & (numbers < self.start + len(self))
+            return numbers[mine] - self.start, mine
+        local = torch.searchsorted(self.picked, numbers.contiguous()).clamp(max=max(0, len(self) - 1))
+        mine = (self.picked[local] == numbers) if len(self) else torch.zeros_like(numbers, dtype=torch.bool)
+        return local[mine], mine
 
 
 def compact(rows: Tensor) -> Tensor:

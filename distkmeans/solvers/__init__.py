@@ -34,7 +34,8 @@ class Record:
 class Solution:
     """centroids: (K, D). labels: (n,) of this rank's rows, the nearest of these centroids. inertia: of the two.
 
-    converged: whether it ended before max_iter. kernel: what computed the labels.
+    converged: whether it ended before max_iter. kernel: what computed the labels. objective: what the solver made small,
+    where that is not the inertia.
     """
 
     centroids: Tensor
@@ -44,6 +45,12 @@ class Solution:
     converged: bool
     empty: int
     kernel: str
+    objective: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """By which restarts are compared."""
+        return self.inertia if self.objective is None else self.objective
 
 
 class Solver(Protocol):

@@ -29,10 +29,10 @@ def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterS
     change = ClusterSums.empty(problem.grid, len(centroids))
     with world.guard():
         moved = labels.clone()
-        for number, cluster in takes:
-            local = _local(problem, number)
-            if local is not None:
-                moved[local] = cluster
+        if takes:
+            taken = torch.tensor(takes, dtype=torch.int64, device=labels.device)
+            local, mine = problem.shard.local_of(taken[:, 0])
+            moved[local] = taken[mine, 1].to(moved.dtype)
         tally(problem.shard, labels, moved, change)
         labels.copy_(moved)
     world.sum_(change.limbs)
@@ -81,8 +81,3 @@ def _choose(farthest: list[list[int]], counts: Tensor, empty: Tensor) -> list[tu
             left[cluster] -= 1
             taken.append((number, target))
     return taken
-
-
-def _local(problem: Problem, number: int) -> int | None:
-    local = number - problem.shard.start
-    return local if 0 <= local < len(problem.shard) else None

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import distkmeans
 from distkmeans import native
@@ -21,9 +20,10 @@ from distkmeans.launcher import launch_seconds
 from distkmeans.reading import Opened, Read, Reader
 from distkmeans.report.claim import claim
 from distkmeans.report.log import also_to
+from distkmeans.report.outcome import Outcome, sizes_of
 from distkmeans.report.progress import Progress
 from distkmeans.report.run_dir import RunDir
-from distkmeans.report.sample import sample
+from distkmeans.report.show import Wanted, show
 from distkmeans.settings import Settings
 from distkmeans.solvers import Record
 from distkmeans.world import World, log
@@ -98,6 +98,8 @@ class Job:
             self._write(read, found, directory)
         memory = self.world.max_(torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         summary = {**self._summary(read, found), "peak_memory_bytes": int(memory) * 1024, "data_reads": read.data_reads}
+        with self._timed("write"):
+            self._show(read, found, summary, directory)
         directory.write_summary(summary)
         self._say(summary, directory)
         return summary
@@ -107,35 +109,14 @@ class Job:
         with self.world.guard():
             directory.write_model(solution.centroids, read.transform.tensors())
         directory.write_labels(solution.labels, read.ids)
-        if self.settings.report.plots:
-            self._draw(read, found, directory)
 
-    def _draw(self, read: Read, found: Clustering, directory: RunDir) -> None:
-        """Pictures, from a bounded sample of the rows (rank 0)."""
-        solution = found.solution
-        rows, labels = sample(read.problem, solution.labels, self.settings.report.sample)
-        sizes = torch.bincount(solution.labels.to(torch.int64), minlength=len(solution.centroids))
-        sizes = self.world.sum_(sizes)
-        if self.world.rank == 0:
-            try:
-                self._draw_sample(read, found, directory, (rows, labels, sizes))
-            except Exception as error:  # whatever the drawing library meets: the results are what counts
-                self.world.warn(f"no pictures: {type(error).__name__}: {error}")
-
-    def _draw_sample(
-        self, read: Read, found: Clustering, directory: RunDir, shown: tuple[Tensor, Tensor, Tensor]
-    ) -> None:
-        from distkmeans.report.pictures import Pictures
-
-        rows, labels, sizes = shown
-        solution, total = found.solution, read.problem.shard.total
-        title = f"{self.settings.given['data']['name']}: {total:,} rows, k = {len(solution.centroids):,}"
-        pictures = Pictures(directory.path / "plots", title)
-        pictures.clusters(rows, labels, solution.centroids, solution.inertia, total)
-        pictures.convergence(found.records, total)
-        pictures.sizes(sizes)
-        if read.image:
-            pictures.centroids(solution.centroids, sizes, read.image, read.transform.name)
+    def _show(self, read: Read, found: Clustering, summary: dict[str, Any], directory: RunDir) -> None:
+        """Pictures and the page, where they are asked for. A collective."""
+        options, given = self.settings.report, self.settings.given
+        if options.plots or options.html:
+            sizes = sizes_of(read.problem, found.solution)
+            outcome = Outcome(read.problem, read.source, read.ids, found.solution, found.records, sizes, given)
+            show(outcome, summary, directory.path, Wanted(options.plots, options.html, options.sample))
 
     def _summary(self, read: Read, found: Clustering) -> dict[str, Any]:
         solution, shard = found.solution, read.problem.shard

@@ -29,15 +29,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class Read:
-    """transform: fitted. ids: of this rank's rows, None where data.ids is not given. image: shape of a row's picture.
+    """source: what was read. transform: fitted. ids: of this rank's rows, None where data.ids is not given.
 
     data_reads: how often the data was read for this point, 0 or 1.
     """
 
+    source: Source
     problem: Problem
     transform: Transform
     ids: Any
-    image: tuple[int, ...] | None
     data_reads: int
 
 
@@ -69,10 +69,8 @@ class Reader:
         given = settings.given
         transform, problem = self._once("problem", problem_key(given), lambda: self._pose(settings, opened))
         ids = self._once("ids", data_key(given), lambda: self._ids(settings, problem.shard))
-        image = getattr(opened.source, "image", None)
-        return Read(
-            replace(problem, exact=settings.exact, frugal=settings.frugal), transform, ids, image, self.reads - before
-        )
+        problem = replace(problem, exact=settings.exact, frugal=settings.frugal)
+        return Read(opened.source, problem, transform, ids, self.reads - before)
 
     def _pose(self, settings: Settings, opened: Opened) -> tuple[Transform, Problem]:
         transform, shard = self._once(

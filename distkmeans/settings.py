@@ -63,9 +63,10 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Keys of ``report``. plots: draw pictures. sample: rows of which they are drawn."""
+    """Keys of ``report``. plots: draw pictures. html: write a page with them. sample: rows of which they are drawn."""
 
     plots: bool = True
+    html: bool = True
     sample: Annotated[int, Range(2, 100_000)] = 5000
 
 

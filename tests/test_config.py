@@ -69,7 +69,8 @@ class TestFilesAndSignaturesAgree:
             assert top[name] == PLAIN[name]().__dict__
         for name in ("standard", "none"):
             options = yaml.safe_load((CONF / "report" / f"{name}.yaml").read_text())
-            assert options == {**PLAIN["report"]().__dict__, "plots": name == "standard"}
+            drawn = name == "standard"
+            assert options == {**PLAIN["report"]().__dict__, "plots": drawn, "html": drawn}
 
     def test_slurm(self) -> None:
         assert yaml.safe_load((CONF / "hydra/launcher/slurm.yaml").read_text()) == SlurmOptions().__dict__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,59 +11,67 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distkmeans.report.projection import project
 from distkmeans.solvers import Record
 
 INK, RED, GREY = "#222222", "#c1272d", "#9aa5b1"
 SHOWN_CENTROIDS = 2000
 SHOWN_IMAGES = 100
 SHOWN_BARS = 60
-AXES_ROWS = 1000
-"""Rows from which principal axes are computed, about."""
+SHOWN_BLADES = 30
+"""Clusters whose silhouettes are drawn apart."""
+SIZE = (5.6, 3.9)
+"""Inches: narrow, so that the words can still be read where a picture is as wide as a phone."""
+DPI = 160
 
 
 class Pictures:
-    """Writes PNG files into ``folder``; every picture's heading begins with ``title``."""
+    """Draws PNG files: ``drawn`` gets them by name, and ``folder``, where there is one.
 
-    def __init__(self, folder: Path, title: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.title = folder, title
+    Every picture's heading begins with ``title``.
+    """
+
+    def __init__(self, title: str, folder: Path | None, drawn: dict[str, bytes]) -> None:
+        self.title, self.folder, self.drawn = title, folder, drawn
 
     def clusters(self, rows: Tensor, labels: Tensor, centroids: Tensor, inertia: float, total: int) -> None:
         """clusters.png: sampled rows (m, D), labels (m,), centroids (K, D), on two columns or principal axes."""
         figure, axes = canvas(f"{self.title}, inertia {inertia:.6g}")
         flat_rows, flat_centroids, names = project(rows, centroids.to(torch.float64).cpu())
         few = len(centroids) <= 20
-        palette = "tab10" if len(centroids) <= 10 else "tab20" if few else "turbo"
-        size = max(2.0, min(8.0, 20_000 / max(1, len(rows))))
-        axes.scatter(*flat_rows.T, c=labels.cpu(), cmap=palette, s=size, alpha=0.6, linewidths=0)
+        size = max(1.5, min(6.0, 12_000 / max(1, len(rows))))
+        colours = colours_of(labels.cpu().numpy(), len(centroids))
+        axes.scatter(*flat_rows.T, c=colours, s=size, alpha=0.6, linewidths=0)
         shown = flat_centroids[:SHOWN_CENTROIDS]
         name = "centroids" if len(shown) == len(centroids) else f"{len(shown):,} of the centroids"
-        width = 90 if few else 24
-        axes.scatter(*shown.T, marker="X", s=width, c=INK, edgecolors="white", linewidths=0.8, label=name)
+        width = 55 if few else 16
+        axes.scatter(*shown.T, marker="X", s=width, c=INK, edgecolors="white", linewidths=0.7, label=name)
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         if rows.shape[1] == 1:
             axes.set_yticks([])
-        axes.legend(
-            loc="best", framealpha=0.9, title=f"{len(rows):,} {'rows' if len(rows) == total else 'sampled rows'}"
-        )
-        figure.savefig(self.folder / "clusters.png")
+        kind = "rows" if len(rows) == total else "sampled rows"
+        axes.legend(loc="upper right", fontsize=8, framealpha=0.8, title=f"{len(rows):,} {kind}", title_fontsize=8)
+        self._keep("clusters.png", figure)
 
-    def convergence(self, records: list[Record], rows: int) -> None:
+    def convergence(self, records: Sequence[Record], rows: int) -> None:
         """inertia.png: the inertia and the share of rows that moved, by iteration."""
         figure, axes = canvas(f"{self.title}: convergence")
         steps = [record.iteration for record in records]
         axes.plot(steps, [record.inertia for record in records], color=INK, marker="o", markersize=3)
         axes.set_xlabel("iteration")
-        axes.set_ylabel("inertia (weighted sum of squared distances)")
+        axes.set_ylabel("inertia")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        right = axes.twinx()
-        moved = [100 * record.moved / rows for record in records]
-        right.plot(steps, moved, color=RED, linestyle="--", marker="o", markersize=3)
-        right.set_ylabel("rows moved (%)", color=RED)
-        right.set_ylim(bottom=0)
-        right.tick_params(axis="y", colors=RED)
-        figure.savefig(self.folder / "inertia.png")
+        moved = [100 * record.moved / rows for record in records if record.moved is not None]
+        if len(moved) == len(steps):
+            moved = [100 * record.moved / rows for record in records if record.moved is not None]
+        if len(moved) == len(records):
+            right = axes.twinx()
+            right.plot(steps, moved, color=RED, linestyle="--", marker="o", markersize=3)
+            right.set_ylabel("rows moved (%)", color=RED)
+            right.set_ylim(bottom=0)
+            right.tick_params(axis="y", colors=RED)
+        self._keep("inertia.png", figure)
 
     def sizes(self, sizes: Tensor) -> None:
         """sizes.png: rows per cluster (K,), as bars by number, or from the largest to the smallest where K is large."""
@@ -79,54 +89,85 @@ class Pictures:
                 plain(lambda value, _: f"{value:,.0f}")
         axes.axhline(counts.mean(), color=RED, linestyle="--", linewidth=1, label=f"mean, {counts.mean():,.1f}")
         axes.set_ylabel("rows")
-        axes.legend(loc="best")
-        figure.savefig(self.folder / "sizes.png")
+        axes.legend(loc="upper right", fontsize=8)
+        self._keep("sizes.png", figure)
+
+    def silhouettes(self, values: Tensor, labels: Tensor, clusters: int, total: int) -> None:
+        """silhouette.png: the silhouette of each of some rows, float64 (m,), by cluster (Rousseeuw 1987)."""
+        of = "" if len(values) == total else f" of {len(values):,} sampled rows"
+        figure, axes = canvas(f"{self.title}: silhouettes{of}")
+        order = torch.argsort(values, descending=True, stable=True)
+        known = labels.unique(return_counts=True)
+        apart = len(known[0]) <= SHOWN_BLADES
+        if apart:  # a blade for each cluster, from the top down
+            order = order[torch.argsort(labels[order], stable=True)]
+        drawn, places = values[order].numpy(), np.arange(len(order))
+        for cluster, count, stop in zip(*known, known[1].cumsum(0), strict=True):
+            part = slice(int(stop - count), int(stop))
+            colour = colours_of(np.array(cluster), clusters) if apart else GREY
+            axes.fill_betweenx(places[part], 0, drawn[part], step="mid", color=colour, linewidth=0.4)
+        mean = float(values.mean())
+        axes.axvline(mean, color=RED, linestyle="--", linewidth=1, label=f"mean, {mean:.3f}")
+        axes.invert_yaxis()
+        middles = known[1].cumsum(0) - known[1] / 2
+        axes.set_yticks(middles.numpy() if apart else [], [str(cluster) for cluster in known[0].tolist() if apart])
+        axes.tick_params(axis="y", labelsize=7)
+        axes.set_xlabel("silhouette")
+        axes.set_ylabel("cluster" if apart else f"{len(values):,} rows")
+        axes.legend(loc="lower right", fontsize=8)
+        self._keep("silhouette.png", figure)
 
     def centroids(self, centroids: Tensor, sizes: Tensor, image: tuple[int, ...], transform: str) -> None:
         """centroids.png: the centroids (K, D) of the largest clusters as images of shape ``image``."""
         order = torch.argsort(sizes, descending=True, stable=True)[:SHOWN_IMAGES].cpu()
         columns = min(len(order), 10)
         lines = -(-len(order) // columns)
-        figure = blank((1.0 * columns + 0.6, 1.2 * lines + 0.9))
+        figure = blank((0.56 * columns + 0.3, 0.72 * lines + 0.6))
         after = "" if transform == "none" else f", after {transform}"
         shown = "" if len(order) == len(centroids) else f", the {len(order)} largest clusters"
-        figure.suptitle(f"{self.title}: centroids{after}{shown}\n(number: rows of the cluster)", fontsize=9)
-        pixels = centroids.cpu().to(torch.float64)[order].numpy().reshape(len(order), *image)
-        low, high = float(pixels.min()), float(pixels.max())
-        pixels = (pixels - low) / ((high - low) or 1.0)
+        figure.suptitle(f"{self.title}: centroids{after}{shown}\n(number: rows of the cluster)", fontsize=8)
+        axes = figure.add_subplot()
+        pixels = shades(centroids.cpu().to(torch.float64)[order].numpy().reshape(len(order), *image))
+        high, wide = image[0] * 1.3, image[1] * 1.15
         for place, number in enumerate(order.tolist()):
-            axes = figure.add_subplot(lines, columns, place + 1)
-            axes.imshow(pixels[place], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_title(f"{int(sizes[number]):,}", fontsize=7, pad=2)
-            axes.set_axis_off()
-        figure.savefig(self.folder / "centroids.png")
+            left, top = place % columns * wide, place // columns * high
+            box = (left, left + image[1], top + image[0], top)
+            axes.imshow(pixels[place], cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=box)
+            axes.text(left + image[1] / 2, top, f"{int(sizes[number]):,}", fontsize=6, ha="center", va="bottom")
+        axes.set_xlim(0, columns * wide)
+        axes.set_ylim(lines * high, -0.3 * image[0])
+        axes.set_axis_off()
+        self._keep("centroids.png", figure)
+
+    def _keep(self, name: str, figure: Any) -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        self.drawn[name] = buffer.getvalue()
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(self.drawn[name])
 
 
-def project(rows: Tensor, centroids: Tensor) -> tuple[Any, Any, tuple[str, str]]:
-    """Rows (m, D) and centroids (K, D) in two dimensions, as NumPy arrays, and the names of the axes.
+def colours_of(labels: np.ndarray, clusters: int) -> np.ndarray:
+    """A colour for each label (m,) of so many clusters: (m, 4), alike in all pictures of a run."""
+    from matplotlib import colormaps
 
-    One column is drawn against 0, two as they are, more on the sample's two principal axes.
-    """
-    rows = rows.cpu()
-    if rows.shape[1] == 1:
-        rows, centroids = (torch.cat([part, torch.zeros_like(part)], dim=1) for part in (rows, centroids))
-        return rows.numpy(), centroids.numpy(), ("column 0", "")
-    if rows.shape[1] == 2:
-        return rows.numpy(), centroids.numpy(), ("column 0", "column 1")
-    middle = rows.mean(0)
-    few = (rows - middle)[:: max(1, len(rows) // AXES_ROWS)]
-    _, spread, axes = torch.linalg.svd(few, full_matrices=False)
-    share = [*(spread**2 / (spread**2).sum().clamp(min=1e-300) * 100).tolist(), 0.0]
-    basis = torch.cat([axes, torch.zeros(2, rows.shape[1], dtype=rows.dtype)])[:2].T
-    names = (f"principal axis 1 ({share[0]:.0f} % of variance)", f"principal axis 2 ({share[1]:.0f} %)")
-    return ((rows - middle) @ basis).numpy(), ((centroids - middle) @ basis).numpy(), names
+    if clusters <= 20:
+        return colormaps["tab10" if clusters <= 10 else "tab20"](labels)
+    return colormaps["turbo"](labels / (clusters - 1))
+
+
+def shades(pixels: np.ndarray) -> np.ndarray:
+    """Values of any range as float64 from 0 to 1, the least black and the largest white."""
+    low, high = float(pixels.min()), float(pixels.max())
+    return (pixels - low) / ((high - low) or 1.0)
 
 
 def canvas(title: str) -> tuple[Any, Any]:
     """A figure with one pair of axes and a heading."""
-    figure = blank((8, 5.5))
+    figure = blank(SIZE)
     axes = figure.add_subplot()
-    axes.set_title(title)
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.2)
     return figure, axes
 
@@ -136,6 +177,6 @@ def blank(size: tuple[float, float]) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -9,8 +9,9 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from distkmeans import config, job
 from distkmeans.errors import DistkmeansError, InputError, RankLostError, is_shared
@@ -30,10 +31,24 @@ LEAD_S = 0.5
 
 def main(arguments: Sequence[str], conf: Path) -> int:
     """Do what the command line asks for, by the configuration groups in ``conf``; the exit status, on every rank."""
+
+    def read() -> config.Request | None:
+        flags = config.Arguments().parse_intermixed_args(list(arguments))
+        if not config.asks_to_be_told(flags):
+            return config.read(flags, conf)
+        if is_rank_zero():
+            config.tell(flags, conf)
+        return None
+
+    return answered(lambda: together(read, _carry_out))
+
+
+def answered(work: Callable[[], int]) -> int:
+    """The exit status of ``work``, on every rank; a mistake is told in one line, by one rank."""
     end_with_launcher()
     open_screen(is_rank_zero())
     try:
-        return _main(arguments, conf)
+        return work()
     except BrokenPipeError:  # nobody reads the table any more
         return 1
     except KeyboardInterrupt:
@@ -44,6 +59,39 @@ def main(arguments: Sequence[str], conf: Path) -> int:
             traceback.print_exc()
         _tell(told(error), _speaks(error))
         return 1
+
+
+class Asked(Protocol):
+    """What a command line asks for."""
+
+    @property
+    def device(self) -> str: ...
+
+
+Request = TypeVar("Request", bound=Asked)
+
+
+def together(read: Callable[[], Request | None], work: Callable[[World, Request], int]) -> int:
+    """Read what this rank is asked for, join the others, and work; 0 where there is nothing to do but to read.
+
+    What is wrong with the request of any rank is told once all are there.
+    """
+    request, failure = None, None
+    try:
+        request = read()
+        if request is None:
+            return 0
+    except Exception as error:  # it may be the mistake of this rank alone
+        failure = error
+    world = join(request.device if request else "cpu")
+    try:
+        with world.guard():
+            if failure:
+                raise failure
+        assert request is not None
+        return work(world, request)
+    finally:
+        world.close()
 
 
 def told(error: Exception) -> str:
@@ -81,30 +129,8 @@ def _tell(text: str, speaks: bool) -> None:
         print(f"distkmeans: error: {text}", file=sys.stderr, flush=True)
 
 
-def _main(arguments: Sequence[str], conf: Path) -> int:
-    request, failure = None, None
-    try:
-        flags = config.Arguments().parse_intermixed_args(list(arguments))
-        if config.asks_to_be_told(flags):
-            if is_rank_zero():
-                config.tell(flags, conf)
-            return 0
-        request = config.read(flags, conf)
-    except Exception as error:  # told once all ranks are there: it may be the mistake of one
-        failure = error
-    world = join(request.device if request else "cpu")
-    try:
-        with world.guard():
-            if failure:
-                raise failure
-        assert request is not None
-        agree(world, request)
-        return _carry_out(world, request)
-    finally:
-        world.close()
-
-
 def _carry_out(world: World, request: config.Request) -> int:
+    agree(world, request)
     if request.common.dry_run:
         from distkmeans.dry_run import rehearse
 

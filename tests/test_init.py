@@ -13,9 +13,9 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.datasets import make_blobs
 
 import distkmeans
+from distkmeans.data.centroid_file import read_centroids
 from distkmeans.exact.random import Stream
 from distkmeans.init import Seeds, inits
-from distkmeans.init.file import read_centroids
 from distkmeans.init.given import Called
 from distkmeans.init.plus_plus import PlusPlus, greedy
 from distkmeans.init.potential import Mass, Potential

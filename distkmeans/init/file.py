@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from distkmeans.data.array import as_rows
+from distkmeans.data.centroid_file import read_centroids
 from distkmeans.errors import InputError
 from distkmeans.init import Seeds, inits
 from distkmeans.init.given import Given, check_shape
@@ -34,27 +28,3 @@ class File:
         with problem.world.guard():
             values = read_centroids(self.path, f"init.path={self.path}")
         return Given(values, f"init.path={self.path}")(problem, k, seed)
-
-
-def read_centroids(path: str, what: str) -> Tensor:
-    """(K, D) from a file. Raises InputError."""
-    if not os.path.isfile(path):
-        raise InputError(f"{what}: no such file (relative to {os.getcwd()})")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return _centroids_of(load_file(path), what)
-        return as_rows(np.load(path, allow_pickle=False), what)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the two libraries raise for a damaged file
-        reason = "pickled objects are never loaded" if "pickle" in str(error) else str(error).split("\n")[0]
-        raise InputError(f"{what}: cannot be read as npy or safetensors ({reason})") from error
-
-
-def _centroids_of(tensors: dict[str, Tensor], what: str) -> Tensor:
-    if "centroids" not in tensors:
-        raise InputError(f"{what}: holds {', '.join(sorted(tensors)) or 'no tensors'}; expected the tensor centroids")
-    values = tensors["centroids"]
-    return as_rows(values if values.is_floating_point() else values.to(torch.float64), what)

@@ -73,6 +73,28 @@ def choose(
     return choice.fastest([kernel])
 
 
+def again(kernel: Kernel, rows: Tensor, centroids: Tensor) -> Kernel:
+    """A kernel of the same kind for other rows of the same data (n, D), without a trial, where they allow it.
+
+    Heads are cut as they were for the rows that ``kernel`` was chosen for: where that fits these badly it costs time.
+    """
+    reach = max(largest_of(rows), largest_of(centroids))
+    choice = Choice(rows, centroids, native.library_for(rows, centroids), reach, exact=True)
+    name, how = _kind(kernel)
+    return choose(rows, centroids) if choice.refusal(name) else choice.kernel(name, rows, how)
+
+
+def _kind(kernel: Kernel) -> tuple[str, Stages | None]:
+    """The name of a kernel and how it cuts heads."""
+    if isinstance(kernel, Judged):
+        kernel = kernel.kernel
+    if isinstance(kernel, Pruned):
+        return "pruned", kernel.stages
+    if isinstance(kernel, Integer):
+        return "integer", Stages(kernel.how)
+    return ("dense" if isinstance(kernel, Dense) else "narrow" if isinstance(kernel, Narrow) else "triton"), None
+
+
 @dataclass(frozen=True)
 class Choice:
     """The kernels for some rows and centroids. library: the compiled ones, None where there are none.
@@ -112,13 +134,13 @@ class Choice:
         small = self.rows.numel() * len(self.centroids) < SMALL
         for name in ("triton", "narrow", "dense"):
             if name in names and (small or name == "triton" or len(names) == 1):
-                return self._kernel(name, self.rows, None)
+                return self.kernel(name, self.rows, None)
         trials = list(self._trials(names, self.sample()))
         if not trials:
-            return self._kernel(names[0], self.rows, None)
+            return self.kernel(names[0], self.rows, None)
         best, how, _ = min(trials, key=lambda trial: trial[2])
         if best != "pruned" or how is None:
-            return self._kernel(best, self.rows, how)
+            return self.kernel(best, self.rows, how)
         rivals = [(seconds, cut) for _, cut, seconds in trials if cut and cut.first.form.bits == how.first.form.bits]
         return Judged(self, [cut for _, cut in sorted(rivals, key=lambda rival: rival[0])[:RIVALS]])
 
@@ -174,7 +196,7 @@ class Choice:
         wanted = max(1, min(max(count // 16, TRIAL_ROWS[0]), TRIAL_ROWS[1], count))
         return values[:: max(1, count // wanted)][:wanted].contiguous()
 
-    def _kernel(self, name: str, rows: Tensor, how: Stages | None) -> Kernel:
+    def kernel(self, name: str, rows: Tensor, how: Stages | None) -> Kernel:
         if name == "triton":
             from distkmeans.kernels.triton import Fused  # reads TRITON_INTERPRET as it is imported
 
@@ -204,7 +226,7 @@ class Choice:
 
         labels: of the sample, int32, filled in; -1 where none is known yet.
         """
-        kernel = self._kernel(name, sample, how)
+        kernel = self.kernel(name, sample, how)
         labels = torch.full((len(sample),), -1, dtype=torch.int32) if labels is None else labels
         centroids = self.centroids if centroids is None else centroids
         if isinstance(kernel, Pruned) and len(labels) and labels[0] >= 0:

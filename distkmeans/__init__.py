@@ -1,8 +1,33 @@
 """k-means for embeddings at any scale, as one PyTorch job: exact, and bit-identical on 1 rank or 1,000."""
 
+from typing import TYPE_CHECKING, Any
+
 from distkmeans.api import Result, fit, predict
 from distkmeans.errors import DistkmeansError, InputError, WorldError
 from distkmeans.model import Model, load
 
+if TYPE_CHECKING:
+    from distkmeans.estimator import KMeans, MiniBatchKMeans
+
 __version__ = "0.1.0"
-__all__ = ["DistkmeansError", "InputError", "Model", "Result", "WorldError", "fit", "load", "predict"]
+__all__ = [
+    "DistkmeansError",
+    "InputError",
+    "KMeans",
+    "MiniBatchKMeans",
+    "Model",
+    "Result",
+    "WorldError",
+    "fit",
+    "load",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, which import scikit-learn, when they are first asked for."""
+    if name in ("KMeans", "MiniBatchKMeans"):
+        from distkmeans import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

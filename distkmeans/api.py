@@ -69,7 +69,7 @@ def fit(
     Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
     true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
     """
-    world = _world(device, x)
+    world = world_of(device, x)
     with world.guard():
         rows = as_rows(x)
         vector = None if weights is None else _vector(weights)
@@ -80,7 +80,7 @@ def fit(
         exact = check_value("precision", precision, Precision) == "exact"
         frugal = check_value("memory", memory, Memory) == "low"
     shard = own_shard(world, rows, vector)
-    _warn_of_copies(world, rows)
+    warn_of_copies(world, rows)
     problem = replace(pose(world, shard, metrics.build(metric), exact), frugal=frugal)
     solution = cluster(problem, plan, lambda restart, record: None).solution
     return Result(
@@ -104,13 +104,15 @@ def predict(x: Any, centroids: Any, metric: str = "euclidean") -> Any:
     return like(assign(rows, targets, metrics.build(metric)), x)
 
 
-def _world(device: str | None, x: Any) -> World:
+def world_of(device: str | None, x: Any) -> World:
+    """This process's world, on the device that is named, or on that of a tensor ``x``. Raises InputError."""
     if device is None and isinstance(x, torch.Tensor):
         world = join(x.device.type if x.device.type in ("cpu", "cuda") else "auto")
         world.device = x.device
     else:
         world = join(device or "auto")
-    atexit.register(world.close)
+    if world._owns_group:  # the first of a process; those that follow find the group open
+        atexit.register(world.close)
     return world
 
 
@@ -124,8 +126,8 @@ def _vector(weights: Any) -> Tensor:
     return as_rows(torch.as_tensor(weights).reshape(-1, 1), "weights").reshape(-1)
 
 
-def _warn_of_copies(world: World, rows: Tensor) -> None:
-    """A world whose ranks all hold the same rows most likely meant to pass each its part."""
+def warn_of_copies(world: World, rows: Tensor) -> None:
+    """A world whose ranks all hold the same rows most likely meant to pass each its part. A collective."""
     if world.size == 1 or not len(rows):
         world.collect(None)
         return

@@ -44,17 +44,22 @@ class Model:
 
 def assign(rows: Tensor, centroids: Tensor, metric: Metric) -> Tensor:
     """Labels (N,) of rows (N, D): the true argmin, lowest index on a tie. Raises InputError for NaN and Inf."""
-    for what, values in (("x", rows), ("centroids", centroids)):
-        bad = ~torch.isfinite(values).all(1)
-        if bad.any():
-            raise InputError(f"{what}: NaN or Inf in row {int(bad.nonzero()[0])}")
-        refused, why = metric.refuse(values)
-        if refused.any():
-            raise InputError(f"{what}: row {int(refused.nonzero()[0])}: {why}")
+    check_rows(rows, metric)
+    check_rows(centroids, metric, "centroids")
     labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     centroids = centroids.to(rows.device)
     choose(metric.prepare(rows), centroids).assign(centroids, labels)
     return labels
+
+
+def check_rows(rows: Tensor, metric: Metric, what: str = "x") -> None:
+    """Raise InputError for the first row of (N, D) that holds NaN or Inf, or that the metric has no answer for."""
+    bad = ~torch.isfinite(rows).all(1)
+    if bad.any():
+        raise InputError(f"{what}: NaN or Inf in row {int(bad.nonzero()[0])}")
+    refused, why = metric.refuse(rows)
+    if refused.any():
+        raise InputError(f"{what}: row {int(refused.nonzero()[0])}: {why}")
 
 
 def like(result: Tensor, given: Any) -> Any:

@@ -148,6 +148,11 @@ class World:
                 f" {values[different[0]]} (ranks that differ from rank 0: {ranks}); {remedy}"
             )
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this rank tells the user what all ranks know."""
+        return self.rank == 0
+
     def warn(self, text: str) -> None:
         """Tell the user something, once for all ranks. No collective."""
         if self.rank == 0:

@@ -82,7 +82,7 @@ def plain_greedy(problem: Problem, k: int, seed: int) -> list[int]:
             rest = draw_rows(problem, k - len(picked), Stream(seed, "plus_plus/rest"), without=picked)
             return torch.cat([picked, rest]).tolist()
         ends, stream = np.cumsum(np.array(masses, dtype=object)), Stream(seed, "plus_plus/draw", len(picked))
-        places = [stream.integer(sum(masses), trial) for trial in range(trials(k))]
+        places = [stream.integer(1 << 504, trial) * sum(masses) >> 504 for trial in range(trials(k))]
         drawn = torch.tensor([next(row for row, end in enumerate(ends) if place < end) for place in places])
         closer = torch.minimum(plain.nearest[:, None], plain.distances(drawn)).unbind(1)
         left = [sum(plain.masses(column, unit)) for column in closer]

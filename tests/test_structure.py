@@ -21,7 +21,7 @@ FLOORS = [
     {"evaluate"},
     {"report"},
     {"clustering"},
-    {"model", "api", "scoring", "__init__"},
+    {"model", "api", "scoring", "estimator", "__init__"},
     {"settings"},
     {"reading", "cost", "cost_model"},
     {"job"},

@@ -13,6 +13,7 @@ from torch import Tensor
 from distkmeans.exact.random import Stream
 from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.mass import Mass
+from distkmeans.init.measured import potential_of
 from distkmeans.init.potential import TILE_ROWS, Potential
 from distkmeans.init.random import draw_rows
 from distkmeans.problem import Problem
@@ -21,6 +22,8 @@ LONG_S = 300.0
 """A seeding that will take longer is announced."""
 ROUND = 1.4
 """A round takes so many times the time of its fast pass: 1.2 with 10**6 x 16 rows, 1.5 with 10**5 x 128."""
+PLACE_BITS = 504
+"""Random bits of a place: those of the whole, and more than 128 beyond them."""
 
 
 @inits.register("plus_plus")
@@ -45,7 +48,7 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
     """
     world, shard = problem.world, problem.shard
     first = draw_rows(problem, 1, Stream(seed, "plus_plus/first"))
-    potential = Potential(problem)
+    potential = potential_of(problem)
     potential.add(shard.fetch(world, first))
     count, picked = trials(k), [first]
     _announce(problem, potential, k, count)
@@ -60,7 +63,7 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
             stream, found = Stream(seed, "plus_plus/rest"), torch.cat(picked)
             return torch.cat([found, draw_rows(problem, k - len(found), stream, without=found)])
         stream = Stream(seed, "plus_plus/draw", len(picked))
-        numbers, values = _draw(problem, potential, totals, [stream.integer(whole, trial) for trial in range(count)])
+        numbers, values = _draw(problem, potential, totals, [place(stream, whole, trial) for trial in range(count)])
         left = world.per_rank(potential.mass_with(values).parts)
         leaves = Mass(left.sum(0)).totals()
         best = leaves.index(min(leaves))
@@ -68,6 +71,11 @@ def greedy(problem: Problem, k: int, seed: int) -> Tensor:
         picked.append(numbers[best : best + 1])
         per_rank = Mass(left[:, best])
     return torch.cat(picked)
+
+
+def place(stream: Stream, whole: int, trial: int) -> int:
+    """A place below ``whole``, in proportion to it: rows of another type, or of scaled weights, are drawn alike."""
+    return stream.integer(1 << PLACE_BITS, trial) * whole >> PLACE_BITS
 
 
 def trials(k: int) -> int:

@@ -1,0 +1,47 @@
+"""Labels and inertia for centroids that stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distkmeans.kernels.dense import largest_of
+from distkmeans.kernels.once import Once
+from distkmeans.problem import Problem
+from distkmeans.solvers.lloyd import label_type
+from distkmeans.stats import ClusterSums, inertia, tally
+
+CHUNK_ROWS = 1 << 16
+"""Rows that are labelled at a time."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """labels: (n,) of this rank's rows. inertia: over all ranks, exact as a fit's. empty: clusters without rows."""
+
+    labels: Tensor
+    inertia: float
+    empty: int
+
+
+def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> Labelled:
+    """The nearest of the centroids for every row, by one pass. A collective.
+
+    centroids: (K, D), in the problem's type, on its device, alike on all ranks. kernel: None for the fastest.
+    """
+    shard, world = problem.shard, problem.world
+    sums = ClusterSums.empty(problem.grid, len(centroids))
+    with world.guard():
+        if kernel is None:
+            largest = max(float(problem.columns.largest.max()), largest_of(centroids))
+            kernel = Once(shard.rows, centroids, largest, None, problem.exact)
+        labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
+        for rows in shard.tiles(CHUNK_ROWS):
+            kernel.assign(shard.rows[rows], centroids, labels[rows])
+        tally(shard, None, labels, sums)
+    world.sum_(sums.limbs)
+    world.sum_(sums.counts)
+    cost = inertia(problem.moments.weighted_square, sums, centroids, problem.columns.exponent)
+    return Labelled(labels, cost, int((sums.counts == 0).sum()))

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from distkmeans.api import Result, fit, predict
 from distkmeans.errors import DistkmeansError, InputError, WorldError
-from distkmeans.model import Model, load
+from distkmeans.model import Model
+from distkmeans.saved import load
 
 if TYPE_CHECKING:
     from distkmeans.estimator import KMeans, MiniBatchKMeans

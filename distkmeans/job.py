@@ -123,6 +123,7 @@ class Job:
         return {
             "rows": shard.total,
             "dims": shard.dims,
+            "row_type": str(shard.rows.dtype).removeprefix("torch."),
             "k": len(solution.centroids),
             "world_size": self.world.size,
             "seed": self.settings.general.seed,

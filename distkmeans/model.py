@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +11,26 @@ from torch import Tensor
 from distkmeans.data.array import as_rows
 from distkmeans.errors import InputError
 from distkmeans.kernels.choose import choose
-from distkmeans.metrics import Metric, metrics
-from distkmeans.report.run_dir import read_config, read_transform
-from distkmeans.transforms import Transform, transforms
+from distkmeans.metrics import Metric
+from distkmeans.transforms import Transform
 
 
 @dataclass(frozen=True)
 class Model:
-    """centroids: (K, D), in the space that the solver saw: after the transform."""
+    """centroids: (K, D), in the space that the solver saw: after the transform.
+
+    row_type: of the rows that it was fitted on, None where that is not known.
+    """
 
     centroids: Tensor
     transformed: Transform
     metric: Metric
+    row_type: torch.dtype | None = None
+
+    @property
+    def dims(self) -> int:
+        """Columns that rows have before the transform."""
+        return len(self.transformed.tensors().get("mean", self.centroids[0]))
 
     def transform(self, x: Any) -> Any:
         """Rows (N, D) as stored, as the solver would see them: float32, or float64 for float64 rows."""
@@ -34,11 +41,20 @@ class Model:
         """The label of each row (N, D) as stored: the index of the truly nearest centroid, int32 (N,)."""
         return like(assign(self.transformed(self._rows(x)), self.centroids, self.metric), x)
 
+    def to_sklearn(self) -> Any:
+        """A fitted ``sklearn.cluster.KMeans``, after the transform in a Pipeline where there is one.
+
+        It predicts the same labels but for near ties, and needs scikit-learn alone. Raises InputError for a transform
+        or metric that scikit-learn's KMeans has no equal of.
+        """
+        from distkmeans.to_sklearn import to_sklearn
+
+        return to_sklearn(self)
+
     def _rows(self, x: Any) -> Tensor:
         rows = as_rows(x)
-        expected = self.transformed.tensors().get("mean", self.centroids[0])
-        if rows.shape[1] != len(expected):
-            raise InputError(f"x: {rows.shape[1]} columns; the model was fitted on {len(expected)}")
+        if rows.shape[1] != self.dims:
+            raise InputError(f"x: {rows.shape[1]} columns; the model was fitted on {self.dims}")
         return rows
 
 
@@ -65,21 +81,3 @@ def check_rows(rows: Tensor, metric: Metric, what: str = "x") -> None:
 def like(result: Tensor, given: Any) -> Any:
     """A tensor for who gave a tensor, on its device; else a NumPy array."""
     return result.to(given.device) if isinstance(given, torch.Tensor) else result.cpu().numpy()
-
-
-def load(run_dir: str | os.PathLike[str]) -> Model:
-    """The model of a finished run. Raises InputError, naming the file, where there is none."""
-    from safetensors.torch import load_file
-
-    path = os.path.join(run_dir, "centroids.safetensors")
-    if not os.path.isfile(path):
-        raise InputError(f"{run_dir}: holds no centroids.safetensors; expected the directory of a finished run")
-    config = read_config(run_dir)
-    try:
-        transform = transforms.build(config["transform"]["name"])
-        metric = metrics.build(config["metric"]["name"])
-    except InputError as error:
-        modules = ", ".join(config.get("plugins") or [])
-        raise InputError(f"{run_dir}: {error}" + (f"; first import {modules}" if modules else "")) from error
-    transform.restore(read_transform(run_dir))
-    return Model(load_file(path)["centroids"], transform, metric)

@@ -21,7 +21,7 @@ FLOORS = [
     {"evaluate"},
     {"report"},
     {"clustering"},
-    {"model", "api", "scoring", "estimator", "__init__"},
+    {"model", "saved", "to_sklearn", "api", "scoring", "estimator", "__init__"},
     {"settings"},
     {"reading", "cost", "cost_model"},
     {"job"},

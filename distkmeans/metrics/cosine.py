@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,3 +34,7 @@ class Cosine:
 
     def place(self, centroids: Tensor) -> Tensor:
         return unit_rows(centroids.to(torch.float64)).to(centroids.dtype)
+
+    def to_sklearn(self, dims: int) -> list[Any]:
+        """A Normalizer: of unit vectors, the most similar is the nearest."""
+        return Normalize().to_sklearn(dims)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,3 +26,7 @@ class Euclidean:
 
     def place(self, centroids: Tensor) -> Tensor:
         return centroids
+
+    def to_sklearn(self, dims: int) -> list[Any]:
+        """No step."""
+        return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from distkmeans.data.columns import Columns
@@ -27,3 +29,7 @@ class Identity:
 
     def __call__(self, rows: Tensor) -> Tensor:
         return rows
+
+    def to_sklearn(self, dims: int) -> list[Any]:
+        """No step."""
+        return []

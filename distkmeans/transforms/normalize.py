@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,13 @@ class Normalize:
 
     def __call__(self, rows: Tensor) -> Tensor:
         return rounded(unit_rows(rows.to(torch.float64)), rows.dtype)
+
+    def to_sklearn(self, dims: int) -> list[Any]:
+        """A fitted Normalizer."""
+        import numpy as np
+        from sklearn.preprocessing import Normalizer
+
+        return [Normalizer().fit(np.zeros((1, dims)))]
 
 
 def unit_rows(values: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,15 @@ class Standardize:
     def __call__(self, rows: Tensor) -> Tensor:
         centred = rows.to(torch.float64) - self.mean.to(rows.device)
         return rounded(centred / self.scale.to(rows.device), rows.dtype)
+
+    def to_sklearn(self, dims: int) -> list[Any]:
+        """A StandardScaler with these means and deviations."""
+        from sklearn.preprocessing import StandardScaler
+
+        mean, scale = (values.numpy().copy() for values in (self.mean, self.scale))
+        scaler = StandardScaler().fit(mean[None])
+        scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale * scale
+        return [scaler]
 
 
 def _float(value: Fraction) -> float:

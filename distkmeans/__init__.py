@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "predict",
 ]
+    "score",
 
 
 def __getattr__(name: str) -> Any:

@@ -249,7 +249,7 @@ def _store(group: str, name: str, maker: Any) -> None:
     for key, parameter in inspect.signature(maker).parameters.items():
         options[key] = "???" if parameter.default is parameter.empty else parameter.default
     if group == "data":
-        options |= {"weights": None, "ids": None}
+        options |= {"weights": None, "ids": None, "truth": None}
     try:
         ConfigStore.instance().store(name, options, group)
     except OmegaConfBaseException as error:

@@ -7,15 +7,17 @@ import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import distkmeans
 from distkmeans import native
-from distkmeans.clustering import Clustering, cluster
+from distkmeans.clustering import Clustering, best_of, cluster
 from distkmeans.errors import DistkmeansError, InputError
+from distkmeans.evaluate import Subject, evaluate
 from distkmeans.launcher import launch_seconds
 from distkmeans.reading import Opened, Read, Reader
 from distkmeans.report.claim import claim
@@ -40,7 +42,8 @@ def run(world: World, given: Mapping[str, Any]) -> dict[str, Any]:
 class Job:
     """A run's settings, and what its phases leave for each other.
 
-    seconds: start (from the launch until files are open), read, seed, fit (seeding and solving), write (the directory).
+    seconds: start (from the launch until files are open), read, seed, fit (seeding and solving), evaluate (the scores),
+    write (the directory).
     start_seconds: that of an earlier run in this process, where there was one.
     """
 
@@ -96,8 +99,15 @@ class Job:
         self.seconds["fit"] = round(found.seed_seconds + found.solve_seconds, 4)
         with self._timed("write"):
             self._write(read, found, directory)
+        with self._timed("evaluate"):
+            scores = self._evaluate(read, found)
         memory = self.world.max_(torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
-        summary = {**self._summary(read, found), "peak_memory_bytes": int(memory) * 1024, "data_reads": read.data_reads}
+        summary = {
+            **self._summary(read, found),
+            **scores,
+            "peak_memory_bytes": int(memory) * 1024,
+            "data_reads": read.data_reads,
+        }
         with self._timed("write"):
             self._show(read, found, summary, directory)
         directory.write_summary(summary)
@@ -109,6 +119,20 @@ class Job:
         with self.world.guard():
             directory.write_model(solution.centroids, read.transform.tensors())
         directory.write_labels(solution.labels, read.ids)
+
+    def _evaluate(self, read: Read, found: Clustering) -> dict[str, Any]:
+        """The scores, as they stand in the summary. A collective."""
+        problem, plan, options = read.problem, self.settings.plan, self.settings.scores
+
+        def again(seed: int) -> Tensor:
+            return best_of(problem, replace(plan, seed=seed), lambda restart, record: None).solution.labels
+
+        solution, seed = found.solution, self.settings.general.seed
+        subject = Subject(problem, solution.labels, solution.centroids, read.truth, again, seed, options)
+        scores: dict[str, Any] = {"scores": evaluate(subject, read.scores)}
+        if "silhouette" in read.scores:
+            scores["silhouette_rows"] = min(problem.shard.total, options.silhouette_rows)
+        return scores
 
     def _show(self, read: Read, found: Clustering, summary: dict[str, Any], directory: RunDir) -> None:
         """Pictures and the page, where they are asked for. A collective."""
@@ -154,6 +178,9 @@ class Job:
         self.world.tell(f"results in {directory.path}")
 
     @contextlib.contextmanager
+        if summary["scores"]:
+            told = {name: "none" if score is None else f"{score:.6g}" for name, score in summary["scores"].items()}
+            self.world.tell("scores: " + ", ".join(f"{name} {score}" for name, score in told.items()))
     def _timed(self, phase: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield

@@ -11,6 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distkmeans import schema
 from distkmeans.errors import InputError, first_line
@@ -20,7 +22,7 @@ HYDRA_KEYS = ("hydra.launcher", "hydra/launcher", "hydra.sweeper.params", "hydra
 """The keys of Hydra's own that mean something here; everything else of Hydra's is refused rather than ignored."""
 NOT_SWEPT = ("run", "sweep", "plugins", "dry_run", "hydra")
 """Keys that do not set one point of a sweep apart from another."""
-UNNAMED = (*NOT_SWEPT, "report")
+UNNAMED = (*NOT_SWEPT, "evaluate", "scores", "report")
 """Keys that say nothing of what a point finds."""
 
 
@@ -89,6 +91,28 @@ def material(overrides: Sequence[Override]) -> dict[str, str]:
         for override in overrides
         if root(override) not in UNNAMED
     }
+
+
+def nested(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings without a configuration beneath: ``{"data": {"name": "npy", "path": "x.npy"}}``. Raises InputError."""
+    config = OmegaConf.create()
+    for override in parsed(texts):
+        key = override.key_or_group
+        if override.is_sweep_override():
+            raise InputError(f"{override.input_line}: expected one value; quote a text with commas, twice")
+        if override.is_delete():
+            raise InputError(f"{override.input_line}: there is nothing to take away; leave the key out")
+        named = key in GROUPS and _is_text(override.value())
+        try:
+            OmegaConf.update(config, f"{key}.name" if named else key, override.value())
+        except (OmegaConfBaseException, ValueError) as error:
+            raise InputError(f"{override.input_line}: {first_line(error)}") from error
+    try:
+        settings = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{error.full_key or 'configuration'}: {first_line(error)}") from error
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
 
 
 def root(override: Override) -> str:

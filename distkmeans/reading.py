@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from distkmeans.data import Source
 from distkmeans.data.ids import check_ids, read_ids
 from distkmeans.data.npy import NpyFiles
 from distkmeans.data.shard import Shard, check_shape, open_shard
+from distkmeans.data.truth import read_truth, truth_of
 from distkmeans.errors import InputError
+from distkmeans.evaluate import chosen, needs_truth
 from distkmeans.init import check_sample
 from distkmeans.problem import Problem, check_k, pose
 from distkmeans.settings import Settings
@@ -21,17 +25,19 @@ from distkmeans.world import World
 
 @dataclass(frozen=True)
 class Opened:
-    """Files whose headers have been read."""
+    """Files whose headers have been read. truth: what has ``truth(start, stop)``, None where no class is known."""
 
     source: Source
     weights: NpyFiles | None
+    truth: Any = None
 
 
 @dataclass(frozen=True)
 class Read:
     """source: what was read. transform: fitted. ids: of this rank's rows, None where data.ids is not given.
 
-    data_reads: how often the data was read for this point, 0 or 1.
+    data_reads: how often the data was read for this point, 0 or 1. scores: names of those that are asked for. truth:
+    int64 (n,), the number of each row's class, None where no score needs it.
     """
 
     source: Source
@@ -39,6 +45,8 @@ class Read:
     transform: Transform
     ids: Any
     data_reads: int
+    scores: list[str] = field(default_factory=list)
+    truth: Tensor | None = None
 
 
 @dataclass
@@ -57,6 +65,7 @@ class Reader:
         """Headers only. Raises InputError on the rank that finds a mistake: call it in ``World.guard``."""
         opened = self._once("opened", data_key(settings.given), lambda: open_files(settings))
         check_shape(opened.source, opened.weights)
+        _scores(settings, opened)
         check_k(settings.plan.k, opened.source.rows)
         check_sample(getattr(settings.plan.seeding, "sample", None), settings.plan.k)
         if (check := getattr(settings.plan.seeding, "check", None)) and self.world.rank == 0:
@@ -69,8 +78,12 @@ class Reader:
         given = settings.given
         transform, problem = self._once("problem", problem_key(given), lambda: self._pose(settings, opened))
         ids = self._once("ids", data_key(given), lambda: self._ids(settings, problem.shard))
+        scores = _scores(settings, opened)
+        truth = (
+            self._once("truth", data_key(given), lambda: self._truth(opened, problem)) if needs_truth(scores) else None
+        )
         problem = replace(problem, exact=settings.exact, frugal=settings.frugal)
-        return Read(opened.source, problem, transform, ids, self.reads - before)
+        return Read(opened.source, problem, transform, ids, self.reads - before, scores, truth)
 
     def _pose(self, settings: Settings, opened: Opened) -> tuple[Transform, Problem]:
         transform, shard = self._once(
@@ -91,6 +104,10 @@ class Reader:
         with self.world.guard():
             return read_ids(path, shard.total, shard.start, shard.start + len(shard)) if path else None
 
+    def _truth(self, opened: Opened, problem: Problem) -> Tensor:
+        shard = problem.shard
+        return read_truth(self.world, opened.truth, shard.start, shard.start + len(shard))
+
     def _once(self, stage: str, key: str, make: Callable[[], Any]) -> Any:
         """What ``make`` makes, or the mistake that it finds, kept while another point may ask for it."""
         if self._kept.get(stage, ("", None))[0] != key:
@@ -108,7 +125,7 @@ class Reader:
 
     def _wanted_again(self, stage: str, key: str) -> bool:
         """Whether points ahead, by their settings, need this stage's result more than once."""
-        asks = {"opened": data_key, "ids": data_key, "problem": problem_key}.get(stage)
+        asks = {"opened": data_key, "ids": data_key, "truth": data_key, "problem": problem_key}.get(stage)
         if asks:
             return sum(asks(point) == key for point in self.upcoming) > 1
         mine, next_stage = (data_key, transform_key) if stage == "shard" else (transform_key, problem_key)
@@ -120,7 +137,14 @@ def open_files(settings: Settings) -> Opened:
     source, weights = settings.source(), settings.companions.weights
     if settings.companions.ids:
         check_ids(settings.companions.ids)
-    return Opened(source, NpyFiles(weights, "data.weights", 1) if weights else None)
+    truth = truth_of(source, settings.companions.truth)
+    return Opened(source, NpyFiles(weights, "data.weights", 1) if weights else None, truth)
+
+
+def _scores(settings: Settings, opened: Opened) -> list[str]:
+    """The names of the scores that are asked for. Raises InputError."""
+    remedy = f" for data={settings.given['data']['name']}; give data.truth=FILE"
+    return chosen(settings.general.evaluate, opened.truth is not None, remedy)
 
 
 def _or_raise(made: Any) -> Any:

@@ -86,7 +86,9 @@ class Registry(Generic[Piece]):
             if importlib.util.find_spec(module) is not None:
                 importlib.import_module(module)
         if not isinstance(name, str) or name not in self._makers:
-            known = self.names()
+            known = self.names()  # imports every module: one may register several names
+            if isinstance(name, str) and name in self._makers:
+                return self._makers[name]
             raise InputError(
                 f"{self.field}={schema.written(name)}: unknown; expected {schema.listed(known, 'or')}"
                 f"{schema.nearest(str(name), known)}"

@@ -13,6 +13,7 @@ from distkmeans import schema
 from distkmeans.clustering import Plan
 from distkmeans.data import Source, sources
 from distkmeans.errors import InputError
+from distkmeans.evaluate import AUTO, ScoreOptions, chosen
 from distkmeans.init import inits
 from distkmeans.metrics import Metric, metrics
 from distkmeans.problem import Memory, Precision
@@ -41,6 +42,7 @@ class General:
     n_init: Annotated[int, Range(1)] = 1
     precision: Precision = "exact"
     memory: Memory = "auto"
+    evaluate: str | Sequence[str] = AUTO
     dry_run: bool = False
     plugins: Sequence[str] = ()
 
@@ -72,13 +74,14 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class Companions:
-    """Keys of ``data`` that every source has. weights, ids: files with one entry per row."""
+    """Keys of ``data`` that every source has. weights, ids, truth: files with one entry per row."""
 
     weights: str | None = None
     ids: str | None = None
+    truth: str | None = None
 
 
-PLAIN = {"run": RunOptions, "sweep": SweepOptions, "report": ReportOptions}
+PLAIN = {"run": RunOptions, "scores": ScoreOptions, "sweep": SweepOptions, "report": ReportOptions}
 """The groups whose keys are options of the job itself."""
 
 
@@ -103,6 +106,7 @@ class Settings:
 
     general: General
     run: RunOptions
+    scores: ScoreOptions
     report: ReportOptions
     sweep: SweepOptions
     companions: Companions
@@ -116,10 +120,11 @@ class Settings:
     def build(given: Mapping[str, Any]) -> Settings:
         """Raises InputError, naming the key, before any data is read."""
         general = General(**schema.check(General, _top_level(given)))
+        chosen(general.evaluate, truth=True)  # refuses a name that is unknown
         plain = {group: _plain(group, given.get(group, {})) for group in PLAIN}
-        names = {group: _named(registry, given.get(group)) for group, registry in GROUPS.items()}
+        names = {group: named(registry, given.get(group)) for group, registry in GROUPS.items()}
         data_name, data = names["data"]
-        companions: dict[str, Any] = {key: data.pop(key) for key in ("weights", "ids") if key in data}
+        companions: dict[str, Any] = {key: data.pop(key) for key in schema.hints_of(Companions) if key in data}
         data = schema.check(sources[data_name], data, "data.")
         built = {group: GROUPS[group].build(*names[group]) for group in GROUPS if group != "data"}
         plan = Plan(general.k, built["init"], built["solver"], general.n_init, general.seed)
@@ -169,7 +174,7 @@ def _first(group: str) -> str:
     return next(iter(schema.hints_of(PLAIN[group])))
 
 
-def _named(registry: Registry[Any], options: Any) -> tuple[str, dict[str, Any]]:
+def named(registry: Registry[Any], options: Any) -> tuple[str, dict[str, Any]]:
     """The name of the piece that a group's options ask for, by ``name`` or by ``_target_``, and the other options."""
     if isinstance(options, str):
         options = {"name": options}

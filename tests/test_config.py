@@ -65,7 +65,7 @@ class TestFilesAndSignaturesAgree:
         general = {key: value for key, value in top.items() if key in schema.hints_of(General)}
         assert set(general) == set(schema.hints_of(General))
         assert {**General(4).__dict__, "plugins": []} == general
-        for name in ("run", "sweep"):
+        for name in ("run", "scores", "sweep"):
             assert top[name] == PLAIN[name]().__dict__
         for name in ("standard", "none"):
             options = yaml.safe_load((CONF / "report" / f"{name}.yaml").read_text())

@@ -12,7 +12,8 @@ from distkmeans.registry import Registry
 class Source(Protocol):
     """Rows that can be read by number. Opening one reads no more than headers.
 
-    rows, dims: the shape. weights, ids: see ``Companions``.
+    rows, dims: the shape. A source that knows the class of each row has ``truth(start, stop)`` too, one per row:
+    whole numbers or text. Weights, ids and classes of a user's own are files beside it: see ``Companions``.
     """
 
     rows: int

@@ -101,7 +101,7 @@ class NpyFiles:
                 f"{self.field}={self.paths[index]}: {array.shape[1]} columns, but {self.paths[first]} has"
                 f" {model.shape[1]}; all files of one data set need the same width"
             )
-        if array.dtype != model.dtype:
+        if array.dtype != model.dtype and not array.dtype.kind == model.dtype.kind in ("U", "S"):
             raise InputError(
                 f"{self.field}={self.paths[index]}: {array.dtype}, but {self.paths[first]} is {model.dtype};"
                 " convert them to one type"

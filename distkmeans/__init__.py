@@ -6,6 +6,7 @@ from distkmeans.api import Result, fit, predict
 from distkmeans.errors import DistkmeansError, InputError, WorldError
 from distkmeans.model import Model
 from distkmeans.saved import load
+from distkmeans.scoring import score
 
 if TYPE_CHECKING:
     from distkmeans.estimator import KMeans, MiniBatchKMeans
@@ -22,8 +23,8 @@ __all__ = [
     "fit",
     "load",
     "predict",
-]
     "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -175,12 +175,12 @@ class Job:
             f" {end} after {summary['iterations']} iterations, inertia {summary['inertia']:.9g},"
             f" {self.seconds['fit']:.2f} s"
         )
-        self.world.tell(f"results in {directory.path}")
-
-    @contextlib.contextmanager
         if summary["scores"]:
             told = {name: "none" if score is None else f"{score:.6g}" for name, score in summary["scores"].items()}
             self.world.tell("scores: " + ", ".join(f"{name} {score}" for name, score in told.items()))
+        self.world.tell(f"results in {directory.path}")
+
+    @contextlib.contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield

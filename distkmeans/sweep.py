@@ -16,6 +16,7 @@ from typing import IO, Any
 from distkmeans.errors import DistkmeansError, InputError, RankLostError, first_line
 from distkmeans.job import Job
 from distkmeans.reading import Reader, data_key, problem_key, transform_key
+from distkmeans.report.choice import Choice, choose
 from distkmeans.report.claim import claim_sweep
 from distkmeans.report.run_dir import FAILURE, SWEEP, read_config
 from distkmeans.report.table import Table, is_done
@@ -148,7 +149,7 @@ class Sweep:
         return {**point.settings, "run": run}
 
     def finish(self) -> int:
-        """Tell what is known of all points, and draw it; 1 where one of this job's points failed. A collective."""
+        """Tell what is known of all points, and show it; 1 where one of this job's points failed. A collective."""
         failed = False
         with self.world.guard():
             if self.world.rank == 0:
@@ -156,10 +157,13 @@ class Sweep:
                 mine = {point.name for point in self.points}
                 done = {row.dir for row in table.rows if row.status == "done"}
                 failed = not mine <= done
+                choice = choose(table)
                 if done:
-                    self._draw(table)
+                    self._show(table, choice)
                 print(table.text(), flush=True)
                 self.world.tell(f"{len(done)} of {len(table.rows)} points done; results in {self.root}")
+                if choice:
+                    self.world.tell(choice.sentence)
         return int(self.world.share(failed))
 
     def table(self) -> Table:
@@ -187,11 +191,12 @@ class Sweep:
                         f" {written(now.get(key))}; choose another run.dir, or run.overwrite=true to run all again"
                     )
 
-    def _draw(self, table: Table) -> None:
-        from distkmeans.report.elbow import draw
+    def _show(self, table: Table, choice: Choice | None) -> None:
+        """sweep.png, and report.html where a point asks for its own (rank 0)."""
+        from distkmeans.report.sweep_report import show_sweep
 
         try:
-            draw(self.root / "sweep.png", table)
+            show_sweep(table, choice, html=any(_has_page(point.settings) for point in self.everyone or self.points))
         except Exception as error:  # whatever the drawing library meets: the table is what counts
             self.world.warn(f"no sweep.png: {type(error).__name__}: {error}")
 
@@ -205,6 +210,11 @@ class Sweep:
                     if not stack.enter_context(locked(self.root / name, SWEEP_PATIENCE_S)):
                         raise InputError(f"run.dir={self.root}: another job runs this sweep; wait for it, or end it")
             yield
+
+
+def _has_page(settings: Mapping[str, Any]) -> bool:
+    report = settings.get("report")
+    return isinstance(report, Mapping) and report.get("html") is True
 
 
 def part(points: Sequence[Point], which: str | None) -> list[Point]:

@@ -107,7 +107,7 @@ def data_uri(png: bytes) -> str:
 
 
 def figure_of(number: float) -> str:
-    """A number as people read it: 1,797 or 1,204,868 or 0.01234."""
+    """A number as people read it: 1,797, 1,204,868 or 0.01234."""
     if isinstance(number, int):
         return f"{number:,}"
-    return f"{number:,.0f}" if 1e5 <= abs(number) < 1e12 else f"{number:.6g}"
+    return f"{number:,.0f}" if 1e3 <= abs(number) < 1e12 else f"{number:.4g}"

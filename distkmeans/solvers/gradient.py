@@ -1,9 +1,9 @@
 """solver=gradient: centroids trained by a torch optimiser to make any loss of rows and centroids small.
 
 Bottou and Bengio, Convergence properties of the k-means algorithms (NIPS 1994): k-means by stochastic gradient
-descent. Each step takes a batch, labels it, and moves the centroids by the gradient over all ranks' rows of it. Batches
-are drawn by row number and labels are exact, but gradients are sums of floats, one per rank: results agree over world
-sizes to rounding, not to the bit.
+descent. Each step takes a batch, labels it, and moves the centroids by the gradient over all ranks' rows of it. A pass
+takes every row once, in an order that belongs to row numbers, and labels are exact, but gradients are sums of floats,
+one per rank: results agree over world sizes to rounding, not to the bit.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from distkmeans import schema
+from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
+from distkmeans.exact.random import Stream, permute
 from distkmeans.kernels.dense import largest_of
 from distkmeans.kernels.once import Once
 from distkmeans.losses import Loss, losses
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
-from distkmeans.solvers.draws import Draws
 from distkmeans.solvers.labelling import label
 from distkmeans.stats import to_float
 
 OptimizerMaker = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Makes the optimiser of some parameters."""
-PATIENCE = 5
-"""Passes in a row without progress after which the training has converged."""
+PATIENCE, SLOWER, SLOWEST = 3, 0.3, 1e-3
+"""Passes in a row without progress after which lr is multiplied by SLOWER, and the share of it below which it ends."""
 
 
 @dataclass
@@ -42,8 +43,8 @@ class State:
     """All that the next step depends on, beside its batch: alike on all ranks.
 
     parameters: float64 (K, D), the centroids in units of ``scale``; what is learned besides is in the optimiser. loss:
-    sums over the pass so far of weight * loss, and of the weights. least: mean loss of the best pass. idle: passes
-    since it was beaten by more than tol.
+    sum over the pass so far, and of its rows' weights. least: mean loss of the best pass. idle: passes since it was
+    beaten by more than tol, or lr became less. pace: lr as a share of the first.
     """
 
     parameters: Tensor
@@ -54,6 +55,7 @@ class State:
     loss: tuple[float, float] = (0.0, 0.0)
     least: float = math.inf
     idle: int = 0
+    pace: float = 1.0
     converged: bool = False
 
     def centroids(self) -> Tensor:
@@ -63,29 +65,29 @@ class State:
 
 @solvers.register("gradient")
 class Gradient:
-    """max_iter: passes at most, of as many drawn rows as there are. batch_size: rows of a batch, at most all.
+    """max_iter: passes over the rows at most. batch_size: rows of a batch, at most all.
 
-    optimizer: the name of one of torch.optim, or a function that makes one of a list of parameters. lr: its step, in
-    units of the root mean variance of the columns. optimizer_options: its further arguments. schedule: how lr goes on,
-    cosine down to 0 after max_iter, or constant. loss: a registered one, or a function (rows, centroids, labels) to
-    (n,). loss_options: its arguments. tol: ends when the mean loss of a pass has not fallen by this share of it in 5 passes.
+    optimizer: the name of one of torch.optim, or a function that makes one of a list of parameters. lr: its step, where
+    rows and losses are in units in which the mean variance of the columns is 1. optimizer_options: its further
+    arguments. loss: a registered one, or a function (rows, centroids, labels) to (n,). loss_options: its arguments.
+    tol: lr goes down to 0.3 of it when the mean loss has not fallen by this share in 3 passes; below 0.001 of the
+    first, it ends.
     """
 
     bit_identical = False
 
     def __init__(
         self,
-        max_iter: Annotated[int, Range(1)] = 50,
+        max_iter: Annotated[int, Range(1)] = 100,
         batch_size: Annotated[int, Range(1)] = 1024,
         optimizer: Any = "Adam",
         lr: Annotated[float, Range(above=0)] = 0.05,
         optimizer_options: Mapping[str, Any] | None = None,
-        schedule: Literal["cosine", "constant"] = "cosine",
         loss: Any = "squared",
         loss_options: Mapping[str, Any] | None = None,
-        tol: Annotated[float, Range(0)] = 1e-5,
+        tol: Annotated[float, Range(0)] = 1e-4,
     ) -> None:
-        self.max_iter, self.batch_size, self.lr, self.schedule, self.tol = max_iter, batch_size, lr, schedule, tol
+        self.max_iter, self.batch_size, self.lr, self.tol = max_iter, batch_size, lr, tol
         self.loss: Loss = loss if callable(loss) else losses.build(loss, loss_options, "solver.loss_options.")
         self.optimizer = optimizer_maker(optimizer, lr, optimizer_options or {})
 
@@ -96,10 +98,11 @@ class Gradient:
             begin, before = time.perf_counter(), problem.centroids(state.centroids().detach())
             for _ in range(training.steps):
                 training.step(state)
-            mean = self.end_pass(state)
+            cost = state.loss[0]
+            self.end_pass(state)
             shift = (problem.centroids(state.centroids().detach()) - before).to(torch.float64).square().sum()
             passes, seconds = state.step // training.steps, time.perf_counter() - begin
-            on_record(Record(passes, mean * training.draws.weight, None, float(shift), 0.0, 0, seconds))
+            on_record(Record(passes, cost, None, float(shift), 0.0, 0, seconds))
         return self.finish(problem, state, training)
 
     def start(self, problem: Problem, centroids: Tensor, seed: int) -> State:
@@ -109,26 +112,34 @@ class Gradient:
         parameters = (centroids.to(torch.float64) / scale).requires_grad_()
         return State(parameters, self.optimizer([parameters]), scale, seed)
 
-    def end_pass(self, state: State) -> float:
-        """The mean loss of the pass; sees to the end and the step."""
-        mean = state.loss[0] / state.loss[1] if state.loss[1] else 0.0
-        if mean < state.least - self.tol * abs(state.least) or state.least == math.inf:
-            state.least, state.idle = mean, 0
-        else:
-            state.idle += 1
-        state.converged, state.loss = state.idle >= PATIENCE, (0.0, 0.0)
-        return mean
+    def end_pass(self, state: State) -> None:
+        """Slow down where the mean loss of the pass does not fall, and see to the end."""
+        mean = state.loss[0] / state.loss[1]
+        progress = mean < state.least - self.tol * abs(state.least) or state.least == math.inf
+        state.least, state.idle = min(state.least, mean), 0 if progress else state.idle + 1
+        if state.idle >= PATIENCE:
+            state.idle, state.pace = 0, state.pace * SLOWER
+            for group in state.optimizer.param_groups:
+                group["lr"] *= SLOWER
+        state.converged, state.loss = state.pace < SLOWEST, (0.0, 0.0)
 
     def finish(self, problem: Problem, state: State, training: Training) -> Solution:
         """Exact labels and inertia of the centroids, rounded, alike on all ranks. A collective."""
         world = problem.world
         centroids = world.share(problem.centroids(state.centroids().detach()).cpu()).to(world.device)
-        labels, cost = label(problem, centroids)
-        sizes = world.sum_(torch.bincount(labels.to(torch.int64), minlength=len(centroids)))
+        found = label(problem, centroids, training.kernel)
+        objective = training.total(centroids.to(torch.float64), found.labels)
         passes = state.step // training.steps
-        empty = int((sizes == 0).sum())
-        objective = training.total(centroids.to(torch.float64), labels.to(torch.int64))
-        return Solution(centroids, labels, cost, passes, state.converged, empty, training.kernel.name, objective)
+        return Solution(
+            centroids,
+            found.labels,
+            found.inertia,
+            passes,
+            state.converged,
+            found.empty,
+            training.kernel.name,
+            objective,
+        )
 
 
 class Training:
@@ -136,12 +147,11 @@ class Training:
 
     def __init__(self, problem: Problem, solver: Gradient, centroids: Tensor) -> None:
         self.problem, self.solver = problem, solver
-        total = problem.shard.total
-        size = min(solver.batch_size, total)
+        self.size = min(solver.batch_size, problem.shard.total)
+        self.steps = -(-problem.shard.total // self.size)
         with problem.world.guard():
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
             self.kernel = Once(problem.shard.rows, centroids, largest, exact=problem.exact)
-        self.draws, self.steps = Draws.of(problem, size), -(-total // size)
 
     def step(self, state: State) -> None:
         """One batch: label, take the gradient over all ranks, move. A collective: one all-reduce per evaluation."""
@@ -149,9 +159,8 @@ class Training:
 
         def closure() -> float:
             costs.append(self.evaluate(state))
-            return costs[-1][0] / costs[-1][1]
+            return costs[-1][0] / costs[-1][1] / state.scale**2
 
-        self._schedule(state)
         state.optimizer.step(closure)
         with torch.no_grad():
             state.parameters.copy_(self.problem.metric.place(state.parameters * state.scale) / state.scale)
@@ -159,7 +168,7 @@ class Training:
         state.step += 1
 
     def evaluate(self, state: State) -> tuple[float, float]:
-        """Loss and rows of the step's batch, over all ranks; the gradient of their quotient goes to the parameters.
+        """Loss and weight of the step's batch, over all ranks; the gradient of their quotient goes to the parameters.
 
         Raises InputError on all ranks where either is no number. A collective.
         """
@@ -167,10 +176,10 @@ class Training:
         packet = torch.zeros(size + 3, dtype=torch.float64, device=world.device)
         failure = None
         try:
-            rows = self.draws.batch(state.seed, state.step).rows
-            loss, gradient = self._differentiate(state, rows)
+            batch = self.batch(state)
+            loss, gradient = self._differentiate(state, batch)
             packet[:size] = gradient.flatten()
-            packet[size], packet[size + 1] = loss, len(rows)
+            packet[size], packet[size + 1] = loss, len(batch) if batch.weights is None else batch.weights.sum()
         except Exception as error:
             failure = error
             packet.zero_()
@@ -181,38 +190,41 @@ class Training:
         if not bool(torch.isfinite(packet).all()):
             told = f"the loss is {cost:.6g}, or its gradient no number, in step {state.step + 1}"
             raise InputError(f"solver=gradient: {told}; use a smaller solver.lr (now {self.solver.lr:g})")
-        state.parameters.grad = packet[:size].view_as(state.parameters) / count
+        state.parameters.grad = packet[:size].view_as(state.parameters) / (count * state.scale**2)
         return cost, count
 
-    def _differentiate(self, state: State, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of these rows, and its gradient (K, D) in the parameters."""
+    def batch(self, state: State) -> Shard:
+        """This rank's rows of the step's batch: the next of all rows in an order of the pass."""
+        shard, (number, at) = self.problem.shard, divmod(state.step, self.steps)
+        places = torch.arange(at * self.size, min((at + 1) * self.size, shard.total), device=shard.rows.device)
+        rows = permute(places, shard.total, Stream(state.seed, "gradient/order", number)) if self.steps > 1 else places
+        return shard.subset(shard.local_of(rows)[0], len(places))
+
+    def _differentiate(self, state: State, batch: Shard) -> tuple[Tensor, Tensor]:
+        """The weighted loss of these rows, and its gradient (K, D) in the parameters."""
         with torch.enable_grad():
             centroids = state.centroids()
-            labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
-            self.kernel.assign(rows, self.problem.centroids(centroids.detach()), labels)
-            loss = self._each(rows, centroids, labels.to(torch.int64)).sum()
+            labels = torch.empty(len(batch), dtype=torch.int32, device=batch.rows.device)
+            self.kernel.assign(batch.rows, self.problem.centroids(centroids.detach()), labels)
+            loss = self._sum(batch, centroids, labels)
             if not loss.requires_grad:
                 raise InputError("solver.loss: does not depend on the centroids")
             (gradient,) = torch.autograd.grad(loss, [state.parameters])
         return loss.detach(), gradient
 
-    def _schedule(self, state: State) -> None:
-        if self.solver.schedule == "cosine":
-            share = state.step / (self.solver.max_iter * self.steps)
-            for group in state.optimizer.param_groups:
-                first = group.setdefault("first_lr", group["lr"])
-                group["lr"] = first * (1 + math.cos(math.pi * share)) / 2
-
     def total(self, centroids: Tensor, labels: Tensor) -> float:
-        """The loss of all rows, weighted. A collective."""
+        """The weighted loss of all rows. A collective."""
         shard, world = self.problem.shard, self.problem.world
         cost = torch.zeros(1, dtype=torch.float64, device=world.device)
         with world.guard(), torch.no_grad():
             for tile in shard.tiles():
-                each = self._each(shard.rows[tile], centroids, labels[tile])
-                weights = None if shard.weights is None else shard.weights[tile].to(torch.float64)
-                cost += each.sum() if weights is None else each @ weights
+                where = torch.arange(tile.start, tile.stop, device=world.device)
+                cost += self._sum(shard.subset(where, len(where)), centroids, labels[tile])
         return float(world.sum_(cost))
+
+    def _sum(self, batch: Shard, centroids: Tensor, labels: Tensor) -> Tensor:
+        each = self._each(batch.rows, centroids, labels.to(torch.int64))
+        return each.sum() if batch.weights is None else each @ batch.weights.to(torch.float64)
 
     def _each(self, rows: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
         """The loss of each row, float64 (n,). Raises InputError for a loss of another shape."""

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distkmeans.clustering import Plan, cluster
+from distkmeans.clustering import Plan, check_served, cluster
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import own_shard
 from distkmeans.errors import InputError
 from distkmeans.init import Seeding, inits
 from distkmeans.init.given import Called, Given
 from distkmeans.kernels.choose import KernelName
-from distkmeans.metrics import metrics
+from distkmeans.metrics import metric_of
 from distkmeans.model import assign, like
 from distkmeans.problem import Memory, Precision, pose
 from distkmeans.schema import check, check_value
@@ -27,7 +27,8 @@ from distkmeans.world import World, join
 
 @dataclass(frozen=True)
 class Result:
-    """centroids: (K, D). labels: (N,) of the rows that were passed. inertia: weighted sum of squared distances.
+    """centroids: (K, D). labels: (N,) of the rows that were passed. inertia: weighted sum of squared distances, or what
+    the metric has in their place.
 
     iterations: of the best restart. converged: whether it ended before max_iter.
     """
@@ -44,7 +45,7 @@ def fit(
     k: int,
     *,
     init: Any = "plus_plus",
-    metric: str = "euclidean",
+    metric: Any = "euclidean",
     weights: Any = None,
     n_init: int = 1,
     max_iter: int = 300,
@@ -61,10 +62,12 @@ def fit(
 
     x: (N, D) NumPy array, torch tensor or map-style torch dataset, of uint8, int8, float16, bfloat16, float32 or
     float64; in a torchrun job every rank passes its own rows, together they are one data set. k: clusters.
-    init: plus_plus, random or parallel, an array (K, D), or a function (rows, k, seed) -> (K, D). metric: euclidean
-    or cosine. weights: (N,), 0 or more. n_init: seedings to try. tol: times the mean feature variance. precision:
-    exact, or fast, which skips the proofs. memory: auto, or low, which keeps little beside the rows. empty: farthest,
-    keep or fail. kernel: as solver.kernel. device: auto (default), cpu or cuda.
+    init: plus_plus, random or parallel, an array (K, D), or a function (rows, k, seed) -> (K, D). metric: euclidean,
+    cosine, manhattan or dot; a function (rows, centroids) -> distances (n, K), a pair of it and one for the centre,
+    (rows, weights or None) -> (D,), or an object that has them as methods. weights: (N,), 0 or more. n_init: seedings
+    to try. tol: times the mean feature variance. precision: exact, or fast, which skips the proofs. memory: auto, or
+    low, which keeps little beside the rows. empty: farthest, keep or fail. kernel: as solver.kernel. device: auto
+    (default), cpu or cuda.
 
     Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
     true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
@@ -77,18 +80,20 @@ def fit(
         options = {"max_iter": max_iter, "tol": tol, "empty": empty, "kernel": kernel, "tile_rows": tiles}
         pieces = {"seeding": _seeding(init), "solver": solvers.build("lloyd", options, prefix="")}
         plan = Plan(**check(Plan, {"k": k, **pieces, "n_init": n_init, "seed": seed}))
+        near = metric_of(metric)
+        check_served(near, plan)
         exact = check_value("precision", precision, Precision) == "exact"
         frugal = check_value("memory", memory, Memory) == "low"
     shard = own_shard(world, rows, vector)
     warn_of_copies(world, rows)
-    problem = replace(pose(world, shard, metrics.build(metric), exact), frugal=frugal)
+    problem = replace(pose(world, shard, near, exact), frugal=frugal)
     solution = cluster(problem, plan, lambda restart, record: None).solution
     return Result(
         like(solution.centroids, x), like(solution.labels, x), solution.inertia, solution.iterations, solution.converged
     )
 
 
-def predict(x: Any, centroids: Any, metric: str = "euclidean") -> Any:
+def predict(x: Any, centroids: Any, metric: Any = "euclidean") -> Any:
     """The index of the truly nearest centroid of each row, lowest index on a true tie: int32 (N,).
 
     x: (N, D) as for ``fit``; in a torchrun job each rank predicts its own rows, with nothing to agree on.
@@ -101,7 +106,7 @@ def predict(x: Any, centroids: Any, metric: str = "euclidean") -> Any:
         raise InputError(f"x: {rows.shape[1]} columns, but the centroids have {targets.shape[1]}")
     if targets.dtype not in (torch.float32, torch.float64):
         targets = targets.to(torch.float64)
-    return like(assign(rows, targets, metrics.build(metric)), x)
+    return like(assign(rows, targets, metric_of(metric)), x)
 
 
 def world_of(device: str | None, x: Any) -> World:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream
-from distkmeans.init import Seeding, Seeds
+from distkmeans.init import Seeding, Seeds, inits
+from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem, check_k
-from distkmeans.schema import Range
-from distkmeans.solvers import Record, Solution, Solver
+from distkmeans.schema import Range, listed
+from distkmeans.solvers import Record, Solution, Solver, solvers
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,24 @@ class Plan:
     solver: Solver
     n_init: Annotated[int, Range(1)] = 1
     seed: int = 0
+
+
+def check_served(metric: Any, plan: Plan) -> None:
+    """Raise InputError where the plan's solver or seeding cannot serve a metric that brings its own steps.
+
+    They tell by a method ``refuse_metric``: why not, and what to use, or nothing. Without it seedings serve any metric,
+    and solvers only squared Euclidean distances.
+    """
+    if not isinstance(metric, Geometry):
+        return
+    for registry, piece in ((solvers, plan.solver), (inits, plan.seeding)):
+        why = piece.refuse_metric(metric) if hasattr(piece, "refuse_metric") else ""
+        if registry is solvers and not hasattr(piece, "refuse_metric"):
+            serving = [name for name in solvers.names() if hasattr(solvers[name], "refuse_metric")]
+            why = f"it is made for squared Euclidean distances; use solver={listed(serving, 'or')}"
+        if why:
+            names = [name for name, maker in registry.known().items() if maker is type(piece)]
+            raise InputError(f"metric={metric.name} {registry.field}={''.join(names[:1])}: {why}")
 
 
 def cluster(problem: Problem, plan: Plan, on_record: Callable[[int, Record], None]) -> Clustering:

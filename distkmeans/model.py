@@ -11,7 +11,8 @@ from torch import Tensor
 from distkmeans.data.array import as_rows
 from distkmeans.errors import InputError
 from distkmeans.kernels.choose import choose
-from distkmeans.metrics import Metric
+from distkmeans.metrics import Geometry, Metric
+from distkmeans.metrics.geometry import assign_rows
 from distkmeans.transforms import Transform
 
 
@@ -62,8 +63,10 @@ def assign(rows: Tensor, centroids: Tensor, metric: Metric) -> Tensor:
     """Labels (N,) of rows (N, D): the true argmin, lowest index on a tie. Raises InputError for NaN and Inf."""
     check_rows(rows, metric)
     check_rows(centroids, metric, "centroids")
-    labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     centroids = centroids.to(rows.device)
+    if isinstance(metric, Geometry):
+        return assign_rows(metric, rows, centroids).labels
+    labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     choose(metric.prepare(rows), centroids).assign(centroids, labels)
     return labels
 

@@ -42,6 +42,11 @@ class Problem:
         stored = values.to(self.shard.rows.device, self.shard.centroid_type)
         return self.metric.place(stored) + 0.0
 
+    @property
+    def bit_identical(self) -> bool:
+        """Whether the results are the same bytes at any number of ranks, as far as rows and metric are concerned."""
+        return self.exact and getattr(self.metric, "bit_identical", True)
+
     def subset(self, which: Tensor, total: int) -> Problem:
         """The problem of some rows: local positions (ascending), ``total`` of them over all ranks."""
         return replace(self, shard=self.shard.subset(which, total))

@@ -7,6 +7,8 @@ integer arithmetic on  |x - a|^2 - |x - b|^2 = sum (b - a)(2x - a - b), which is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,14 @@ def nearest(x: Tensor, centroids: Tensor, row: Tensor, candidate: Tensor) -> Ten
     every row has at least one pair and one of its pairs is the true nearest.
     """
     keep = _not_farther(x, centroids, row, candidate)
-    row, candidate = row[keep], candidate[keep]
+    return winners(x, centroids, row[keep], candidate[keep], is_nearer)
+
+
+def winners(x: Tensor, centroids: Tensor, row: Tensor, candidate: Tensor, beats: Callable[..., Tensor]) -> Tensor:
+    """The candidate of each row that no other beats, the first of equals: int64 (M,).
+
+    row, candidate: as for ``nearest``. beats: (rows, challengers, holders), float64 (m, D) each -> bool (m,).
+    """
     best = torch.empty(x.shape[0], dtype=torch.int64, device=x.device)
     counts = torch.bincount(row, minlength=x.shape[0])
     first = counts.cumsum(0) - counts
@@ -32,7 +41,7 @@ def nearest(x: Tensor, centroids: Tensor, row: Tensor, candidate: Tensor) -> Ten
     for place in range(1, int(counts.max()) if len(counts) else 0):
         rows = (counts > place).nonzero().flatten()
         challenger = candidate[first[rows] + place]
-        wins = is_nearer(x[rows], centroids[challenger], centroids[best[rows]])
+        wins = beats(x[rows], centroids[challenger], centroids[best[rows]])
         best[rows[wins]] = challenger[wins]
     return best
 
@@ -59,37 +68,51 @@ def _not_farther(x: Tensor, centroids: Tensor, row: Tensor, candidate: Tensor) -
 
 def is_nearer(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Whether |x - a| < |x - b| over the reals, for float64 (M, D) rows: bool (M,)."""
+    return has_gain((x, a, b), (52 - x.shape[1].bit_length()) // 2, _gain)
+
+
+def has_gain(triples: tuple[Tensor, Tensor, Tensor], width: int, gain: Callable[..., Tensor]) -> Tensor:
+    """Whether an exact number formed from each of M triples of rows is above 0: bool (M,).
+
+    triples: x, a, b, float64 (M, D) each. gain: from their int64 limbs of ``width`` bits (m, L, D), and the three themselves,
+    to limbs (m, L') of the number, of the same width, most significant first.
+    """
+    x, a, b = triples
     answer = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
     if not len(x):
         return answer
     top = torch.stack([floats.exponent(v).amax(1) for v in (x, a, b)]).amax(0)
     low = torch.stack([floats.lowest_bit(v).amin(1) for v in (x, a, b)]).amin(0)
-    width = (52 - x.shape[1].bit_length()) // 2
     limbs = (top - low).clamp(min=1).add(width - 1) // width
     for count in limbs.unique().tolist():
         rows = (limbs == count).nonzero().flatten()
         for part in rows.split(max(1, CHUNK // (x.shape[1] * count))):
             grid = Grid(top[part].unsqueeze(1), width, count)
-            answer[part] = _is_positive(_gain(*(grid.split(v[part]) for v in (x, a, b))), width)
+            values = (x[part], a[part], b[part])
+            answer[part] = is_positive(gain(*(grid.split(v) for v in values), values), width)
     return answer
 
 
-def _gain(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _gain(x: Tensor, a: Tensor, b: Tensor, _: tuple[Tensor, ...]) -> Tensor:
     """Limbs (M, 2L - 1), most significant first, of sum over D of (a - b)(2x - a - b) = |x-b|^2 - |x-a|^2.
 
     Factors are below 2**(width + 1) and 2**(width + 2); with at most L <= 2**7 products per limb and D terms a sum
     stays below 2**(2 width + 10 + log2 D) <= 2**62.
     """
-    count = x.shape[1]
-    left, right = a - b, 2 * x - a - b
-    gain = torch.zeros(x.shape[0], 2 * count - 1, dtype=torch.int64, device=x.device)
+    return products(a - b, 2 * x - a - b)
+
+
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """Limbs (M, 2L - 1) of sum over D of left * right, int64 limbs (M, L, D) each, most significant first."""
+    count = left.shape[1]
+    gain = torch.zeros(left.shape[0], 2 * count - 1, dtype=torch.int64, device=left.device)
     for i in range(count):
         for j in range(count):
             gain[:, i + j] += (left[:, i] * right[:, j]).sum(1)
     return gain
 
 
-def _is_positive(limbs: Tensor, width: int) -> Tensor:
+def is_positive(limbs: Tensor, width: int) -> Tensor:
     """Whether a number given by signed limbs (M, L) of that width, most significant first, is above 0: carry, look."""
     carry = torch.zeros_like(limbs[:, 0])
     rest = torch.zeros_like(carry, dtype=torch.bool)

@@ -13,6 +13,7 @@ from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.init import SampleSize, Seeds, inits, sampled, seeds_of
 from distkmeans.init.mass import Mass
+from distkmeans.init.measured import potential_of
 from distkmeans.init.plus_plus import greedy
 from distkmeans.init.potential import Potential
 from distkmeans.init.random import draw_rows
@@ -59,7 +60,7 @@ class Parallel:
         """The candidates in the order in which they come, and what they leave of the potential. None comes twice."""
         world, shard = problem.world, problem.shard
         candidates = draw_rows(problem, 1, Stream(seed, "parallel/first"))
-        potential = Potential(problem)
+        potential = potential_of(problem)
         potential.add(shard.fetch(world, candidates))
         for step in range(self.rounds):
             mass = Mass(world.sum_(potential.mass().parts))

@@ -38,7 +38,7 @@ class Potential:
         self.problem, self.shard, self.world = problem, problem.shard, problem.world
         rows, device = len(self.shard), self.world.device
         self.by = safe_exponent(problem.columns.exponent)
-        self.space: Lattice | Continuum = Lattice(problem, self.by)
+        self.space: Lattice | Continuum = self._space(problem)
         self.centres: list[Tensor] = []
         self.count = 0
         self.nearest = torch.full((rows,), torch.inf, dtype=torch.float64, device=device)
@@ -46,6 +46,9 @@ class Potential:
         self.weights = self._integer_weights()
         self.blocks = Blocks(rows, self.weights, device)
         self.tried = Tried(rows, device, KEPT_FRUGAL if problem.frugal else KEPT_ELEMENTS)
+
+    def _space(self, problem: Problem) -> Lattice | Continuum:
+        return Lattice(problem, self.by)
 
     def _integer_weights(self) -> Tensor | None:
         weights = self.shard.weights

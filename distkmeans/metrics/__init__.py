@@ -1,14 +1,23 @@
-"""What "near" and "centre" mean: a pair that a solver plugs in."""
+"""What "near" and "centre" mean: a pair that a solver plugs in.
+
+``Metric`` is for squared Euclidean distances between prepared rows and centroids; ``geometry.Geometry`` is for all
+others, of which ``own.Own`` makes one from a function of the user's.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from distkmeans.exact.fixed_point import Grid
-from distkmeans.registry import Registry
+from distkmeans.metrics.geometry import Geometry
+from distkmeans.metrics.own import Own, adopted, maker_of
+from distkmeans.registry import Maker, Registry
+
+__all__ = ["Geometry", "Metric", "Own", "metric_of", "metrics"]
 
 
 class Metric(Protocol):
@@ -27,4 +36,25 @@ class Metric(Protocol):
         """Centroids (K, D) from elsewhere, brought to where ``centres`` would put them."""
 
 
-metrics: Registry[Metric] = Registry("metric", "distkmeans.metrics")
+class Metrics(Registry[Any]):
+    """The metrics by name. A user's own may be a function (rows, centroids) alone, or have a method ``distance``."""
+
+    def register(self, name: str) -> Callable[[Maker], Maker]:
+        keep = super().register(name)
+
+        def take(maker: Maker) -> Maker:
+            keep(maker_of(maker, name))
+            return maker
+
+        return take
+
+    def build(self, name: str, options: Mapping[str, Any] | None = None, prefix: str | None = None) -> Any:
+        return adopted(super().build(name, options, prefix), name)
+
+
+metrics = Metrics("metric", "distkmeans.metrics")
+
+
+def metric_of(given: Any) -> Any:
+    """The metric of a name, a function, a pair (distance, centre), or an object that is or has one; or InputError."""
+    return metrics.build(given) if isinstance(given, str) else adopted(given)

@@ -25,7 +25,7 @@ def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterS
     """
     world = problem.world
     farthest = _farthest(problem, centroids, labels, sums, 2 * len(empty))
-    takes = _choose(farthest, sums.counts, empty)
+    takes = choose(farthest, sums.counts, empty)
     change = ClusterSums.empty(problem.grid, len(centroids))
     with world.guard():
         moved = labels.clone()
@@ -42,14 +42,24 @@ def relocate(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterS
 
 def _farthest(problem: Problem, centroids: Tensor, labels: Tensor, sums: ClusterSums, count: int) -> list[list[int]]:
     """[row number, cluster] of the ``count`` farthest rows over all ranks that may be taken, farthest first."""
-    shard, world = problem.shard, problem.world
-    with world.guard():
+    shard = problem.shard
+    with problem.world.guard():
         may = sums.counts[labels.to(torch.int64)] > 1
         if shard.weights is not None:
             may &= shard.weights > 0
         at = _far(problem, centroids, labels, may.nonzero().flatten(), count)
         exponent = safe_exponent(problem.columns.exponent)
         costs = row_costs(shard.subset(at, len(at)), centroids, labels[at], exponent)
+    return ranked(problem, labels, at, costs, count)
+
+
+def ranked(problem: Problem, labels: Tensor, at: Tensor, costs: Tensor, count: int) -> list[list[int]]:
+    """[row number, cluster] of the ``count`` rows that cost most over all ranks, ties by number; none that cost 0.
+
+    at: local rows, int64 (m,). costs: float64 (m,) of these, 0 or more. labels: (n,). A collective.
+    """
+    shard, world = problem.shard, problem.world
+    with world.guard():
         order = torch.argsort(costs, descending=True, stable=True)
         order = order[costs[order] > 0][:count]
         keys = costs[order].view(torch.int64)  # non-negative floats sort as their bits do
@@ -70,7 +80,7 @@ def _far(problem: Problem, centroids: Tensor, labels: Tensor, at: Tensor, count:
     return at[rough >= least]
 
 
-def _choose(farthest: list[list[int]], counts: Tensor, empty: Tensor) -> list[tuple[int, int]]:
+def choose(farthest: list[list[int]], counts: Tensor, empty: Tensor) -> list[tuple[int, int]]:
     """(row number, new cluster) for as many of the empty clusters as there are rows to take."""
     targets, taken, left = iter(empty.tolist()), [], Counter(dict(enumerate(counts.tolist())))
     for number, cluster in farthest:

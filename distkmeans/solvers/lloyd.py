@@ -17,9 +17,11 @@ from distkmeans.exact import floats
 from distkmeans.exact.floats import mixed, row_hash
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import ROOM, KernelName, choose, row_size
+from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
+from distkmeans.solvers.alternating import Rules, alternate
 from distkmeans.solvers.empty import relocate
 from distkmeans.stats import ClusterSums, Terms, inertia, safe_exponent, steps, tally, to_float
 
@@ -71,7 +73,15 @@ class Lloyd:
         self.max_iter, self.tol, self.empty = max_iter, tol, empty
         self.tile_rows = None if tile_rows == "auto" else tile_rows
 
+    def refuse_metric(self, metric: Geometry) -> str:
+        """Why a metric that brings its own steps cannot be served, and what to do; or nothing."""
+        own = self.kernel != "auto"
+        return f"solver.kernel={self.kernel} is for squared Euclidean distances; use solver.kernel=auto" if own else ""
+
     def fit(self, problem: Problem, centroids: Tensor, on_record: Callable[[Record], None], seed: int = 0) -> Solution:
+        if isinstance(problem.metric, Geometry):
+            rules = Rules(self.max_iter, self.tol, self.empty, self.tile_rows)
+            return alternate(problem, rules, centroids, on_record)
         with problem.world.guard():
             largest, room = float(problem.columns.largest.max()), ROOM * row_size(problem.shard.rows)
             if not problem.frugal and problem.world.device.type == "cpu":

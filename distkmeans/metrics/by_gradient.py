@@ -1,0 +1,123 @@
+"""Centres by gradient: the least weighted sum of a differentiable distance over each cluster's rows.
+
+Values and gradients are summed rank by rank in float64 and added in rank order, so that all ranks see the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distkmeans.errors import InputError
+from distkmeans.metrics.descent import Points, descend
+from distkmeans.metrics.geometry import TILE_ELEMENTS, Members
+from distkmeans.world import World
+
+BETTER = 1e-12
+"""A centre is moved only for a gain of more than this, relative to the cluster's sum: so that an end is reached."""
+
+
+def gradient_centres(members: Members, distance: Callable[[Tensor, Tensor], Any], what: str) -> Tensor:
+    """(K, D), in the centroids' type: no cluster's sum of distances rises. NaN for clusters without weight.
+
+    Each descent starts from the last centroid or the mean, whichever costs less. what: how to name the distance to the
+    user. A collective; raises InputError on all ranks for a distance without a gradient.
+    """
+    objective = Objective.of(members, distance, what)
+    everything = objective.weights > 0
+    current = members.centroids.to(torch.float64)
+    points = Points(current, *objective(current, everything))
+    values = points.values
+    means = torch.where(everything[:, None], objective.sums / objective.weights[:, None], current)
+    at_means = Points(means, *objective(means, everything))
+    points = points.where(at_means.values < values, at_means)
+    found = descend(objective, points).at.to(members.centroids.dtype)
+    better = objective(found.to(torch.float64), everything)[0] < values - BETTER * values.abs()
+    centres = torch.where(better[:, None], found, members.centroids)
+    return centres.masked_fill(~everything[:, None], math.nan)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The weighted mean distance of each cluster's rows from a point. order: this rank's rows, sorted by cluster.
+
+    ends: int64 (K,), where each cluster's part of them ends. weights, sums: float64 (K,) and (K, D), of the clusters
+    over all ranks.
+    """
+
+    world: World
+    rows: Tensor
+    row_weights: Tensor | None
+    order: Tensor
+    ends: Tensor
+    weights: Tensor
+    sums: Tensor
+    distance: Callable[[Tensor, Tensor], Any]
+    what: str
+
+    @staticmethod
+    def of(members: Members, distance: Callable[[Tensor, Tensor], Any], what: str) -> Objective:
+        world, shard, clusters = members.world, members.shard, len(members.centroids)
+        order = torch.argsort(members.labels, stable=True)
+        ends = torch.bincount(members.labels, minlength=clusters).cumsum(0)
+        local = torch.zeros(clusters, shard.dims + 1, dtype=torch.float64, device=world.device)
+        for tile in shard.tiles():
+            x = shard.rows[tile].to(torch.float64)
+            w = x.new_ones(len(x)) if shard.weights is None else shard.weights[tile].to(torch.float64)
+            local.index_add_(0, members.labels[tile], torch.cat([x, torch.ones_like(x[:, :1])], 1) * w[:, None])
+        whole = world.per_rank(local).sum(0)
+        return Objective(world, shard.rows, shard.weights, order, ends, whole[:, -1], whole[:, :-1], distance, what)
+
+    def __call__(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (K,) and gradients (K, D) at points (K, D), of clusters ``which``, bool (K,). A collective."""
+        local = torch.zeros(len(points), points.shape[1] + 1, dtype=torch.float64, device=points.device)
+        with self.world.guard():
+            starts = torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
+            mine = (which & (self.ends > starts)).nonzero().flatten().tolist()
+            step = max(1, TILE_ELEMENTS // points.shape[1])
+            for cluster, start, end in zip(mine, starts[mine].tolist(), self.ends[mine].tolist(), strict=True):
+                for part in self.order[start:end].split(step):
+                    local[cluster] += self._pull(part, points[cluster : cluster + 1])
+        whole = self.world.per_rank(local).sum(0) / self.weights[:, None]
+        values, gradients = whole[:, -1], whole[:, :-1]
+        defined = torch.isfinite(values) & which
+        with self.world.guard():
+            if not torch.isfinite(gradients[defined]).all():
+                raise InputError(
+                    f"{self.what}: the gradient of its distance is not finite; keep roots away from 0, as in"
+                    " (square + 1e-12).sqrt(), or give a centre too: metric=(distance, centre)"
+                )
+        values = torch.where(defined, values, torch.inf)
+        return values, torch.where(defined[:, None], gradients, torch.zeros_like(gradients))
+
+    def _pull(self, part: Tensor, point: Tensor) -> Tensor:
+        """float64 (D + 1,): the gradient of the weighted sum of distances of some rows from a point, and the sum.
+
+        Rows at distance 0 are at the minimum, where a root has no gradient: they are left out where it is needed.
+        """
+        x = self.rows[part].to(torch.float64)
+        w = None if self.row_weights is None else self.row_weights[part].to(torch.float64)
+        value, gradient, distances = self._weigh(x, w, point)
+        if torch.isfinite(value) and not torch.isfinite(gradient).all():
+            away = distances != 0
+            gradient = self._weigh(x[away], None if w is None else w[away], point)[1]
+        return torch.cat([gradient, value[None]])
+
+    def _weigh(self, x: Tensor, w: Tensor | None, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            at = point.detach().clone().requires_grad_()
+            distances = self.distance(x, at)
+            if not isinstance(distances, Tensor) or not distances.requires_grad:
+                raise InputError(
+                    f"{self.what}: its distance has no gradient by which to find a centre; write it in torch, or give"
+                    " a centre too: metric=(distance, centre)"
+                )
+            flat = distances.to(torch.float64).reshape(len(x))
+            value = flat.sum() if w is None else (flat * w).sum()
+            (gradient,) = torch.autograd.grad(value, at)
+        return value.detach(), gradient[0], flat.detach()

@@ -156,9 +156,10 @@ class Job:
             "iterations": solution.iterations,
             "converged": solution.converged,
             "inertia": solution.inertia,
+            "objective": getattr(read.problem.metric, "objective", "weighted sum of squared distances"),
             "empty": solution.empty,
             "precision": self.settings.general.precision,
-            "bit_identical": read.problem.exact,
+            "bit_identical": read.problem.bit_identical and getattr(self.settings.plan.solver, "bit_identical", True),
             "kernel": solution.kernel,
             "device": str(self.world.device.type),
             "threads": torch.get_num_threads(),
@@ -167,7 +168,9 @@ class Job:
         }
 
     def _say(self, summary: dict[str, Any], directory: RunDir) -> None:
-        if not summary["bit_identical"]:
+        if not summary["bit_identical"] and self.settings.exact:
+            self.world.tell("results at other numbers of ranks agree to rounding, and are not bit-identical")
+        elif not summary["bit_identical"]:
             self.world.tell("precision=fast: labels are not proved; results may differ with ranks, threads and tiles")
         end = "converged" if summary["converged"] else "stopped at max_iter"
         self.world.tell(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from distkmeans import schema
-from distkmeans.clustering import Plan
+from distkmeans.clustering import Plan, check_served
 from distkmeans.data import Source, sources
 from distkmeans.errors import InputError
 from distkmeans.evaluate import AUTO, ScoreOptions, chosen
@@ -128,6 +128,7 @@ class Settings:
         data = schema.check(sources[data_name], data, "data.")
         built = {group: GROUPS[group].build(*names[group]) for group in GROUPS if group != "data"}
         plan = Plan(general.k, built["init"], built["solver"], general.n_init, general.seed)
+        check_served(built["metric"], plan)
         return Settings(
             general,
             **plain,

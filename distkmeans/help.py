@@ -47,7 +47,7 @@ def manual(conf: Path) -> str:
         default = f" (default: {chosen[group]})" if chosen.get(group) not in (None, "null") else ""
         parts.append(f"{group}=NAME{default}")
         parts += [line for path in sorted((conf / group).glob("*.yaml")) for line in _option(path, group)]
-        parts += [line for maker in _plugins(group) for line in _registered(group, *maker)]
+        parts += [line for maker in _plugins(group) for line in registered(group, *maker)]
         parts.append("")
     return "\n".join(parts).rstrip()
 
@@ -71,7 +71,7 @@ def _plugins(group: str) -> list[tuple[str, Any]]:
     return [(name, maker) for name, maker in sorted(known.items()) if not maker.__module__.startswith("distkmeans.")]
 
 
-def _registered(group: str, name: str, maker: Any) -> list[str]:
+def registered(group: str, name: str, maker: Any) -> list[str]:
     """An option that a plugin has registered: the first line of its docstring, and its parameters."""
     hints = schema.hints_of(maker)
     lines = [f"{INDENT}{name:<12} {(maker.__doc__ or '').strip().split(chr(10))[0]}"]

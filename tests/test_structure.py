@@ -21,14 +21,15 @@ FLOORS = [
     {"evaluate"},
     {"report"},
     {"clustering"},
-    {"model", "saved", "to_sklearn", "api", "scoring", "estimator", "__init__"},
+    {"model", "saved", "assignment", "to_sklearn", "api", "scoring", "estimator", "__init__"},
     {"settings"},
     {"reading", "cost", "cost_model"},
-    {"job"},
+    {"job", "application"},
     {"sweep"},
     {"dry_run", "slurm"},
     {"config", "overrides", "help"},
     {"cli"},
+    {"apply", "runs"},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 from distkmeans.solvers import Record
@@ -33,5 +34,28 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar off the screen."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class RowsDone:
+    """The same for rows that ranks go through in step: how many of ``total`` are done."""
+
+    def __init__(self, world: World, total: int) -> None:
+        from tqdm import tqdm
+
+        self.bar: Any = None
+        if world.rank == 0:
+            self.bar = tqdm(total=total, unit=" rows", unit_scale=True, desc="apply", disable=None, leave=False)
+
+    def reach(self, rows: int) -> None:
+        """So many are done now."""
+        if self.bar is not None:
+            self.bar.update(min(rows, self.bar.total) - self.bar.n)
+
+    def __enter__(self) -> RowsDone:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -117,10 +117,16 @@ class Application:
                     with directory.writing():
                         for part, values in zip(parts, found, strict=True):
                             part.write(values.cpu().numpy())
+                self._release(first, last)
                 done.reach(world.size * (at + step))
             with world.guard(), directory.writing():
                 stack.close()
         return {**self._summary(assign), **tally.total(world)}
+
+    def _release(self, first: int, last: int) -> None:
+        """Rows are read once: a source that maps its files may let go of them."""
+        if release := getattr(self.source, "release", None):
+            release(first, last)
 
     def _parts(self, directory: OutDir, rows: int) -> list[Part]:
         columns = {"labels": "label", "distances": "distance"}

@@ -6,6 +6,7 @@ import bisect
 import glob
 import hashlib
 import itertools
+import mmap
 import os
 from collections.abc import Sequence
 
@@ -52,6 +53,13 @@ class NpyFiles:
         if len(pieces) == 1:
             return pieces[0]
         return np.concatenate(pieces) if pieces else self.arrays[0][:0]
+
+    def release(self, start: int, stop: int) -> None:
+        """Let the memory go into which rows start to stop were mapped; reading them again maps them again."""
+        for first, array in zip(self.starts, self.arrays, strict=False):
+            mapping: mmap.mmap | None = getattr(array, "_mmap", None)
+            if first < stop and start < first + len(array) and mapping is not None and hasattr(mapping, "madvise"):
+                mapping.madvise(mmap.MADV_DONTNEED)
 
     def name(self, row: int) -> str:
         """The file of a global row, and the row's number in it."""

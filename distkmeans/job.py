@@ -22,6 +22,7 @@ from distkmeans.launcher import launch_seconds
 from distkmeans.reading import Opened, Read, Reader
 from distkmeans.report.claim import claim
 from distkmeans.report.log import also_to
+from distkmeans.report.loggers import Loggers
 from distkmeans.report.outcome import Outcome, sizes_of
 from distkmeans.report.progress import Progress
 from distkmeans.report.run_dir import RunDir
@@ -53,6 +54,9 @@ class Job:
     start_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._loggers = Loggers(self.world, self.settings.loggers)
+
     def run(self) -> dict[str, Any]:
         """Check, read, cluster, write. Raises DistkmeansError on every rank."""
         options = self.settings.run
@@ -66,10 +70,13 @@ class Job:
             directory.begin(self.settings.given)
         with also_to(directory.path / "log.txt" if self.world.rank == 0 else None):
             try:
+                self._loggers.open(directory.path, self.settings.given)
                 return self._solve(read, directory)
             except Exception as error:
                 log.error(error, exc_info=not isinstance(error, DistkmeansError))
                 raise
+            finally:
+                self._loggers.close()
 
     def _read(self, opened: Opened, directory: RunDir) -> Read:
         try:
@@ -90,6 +97,7 @@ class Job:
         def hear(restart: int, record: Record) -> None:
             directory.append("metrics.jsonl", json.dumps({"restart": restart, **asdict(record)}))
             progress(restart, record)
+            self._loggers.record(restart, record)
 
         try:
             found = cluster(read.problem, plan, hear)
@@ -135,12 +143,15 @@ class Job:
         return scores
 
     def _show(self, read: Read, found: Clustering, summary: dict[str, Any], directory: RunDir) -> None:
-        """Pictures and the page, where they are asked for. A collective."""
+        """Pictures, the page and the loggers' last words, where they are asked for. A collective."""
         options, given = self.settings.report, self.settings.given
+        if not (options.plots or options.html or options.loggers):
+            return
+        sizes = sizes_of(read.problem, found.solution)
+        self._loggers.end(summary, sizes.cpu().numpy())
         if options.plots or options.html:
-            sizes = sizes_of(read.problem, found.solution)
             outcome = Outcome(read.problem, read.source, read.ids, found.solution, found.records, sizes, given)
-            show(outcome, summary, directory.path, Wanted(options.plots, options.html, options.sample))
+            show(outcome, summary, directory, Wanted(options.plots, options.html, options.sample))
 
     def _summary(self, read: Read, found: Clustering) -> dict[str, Any]:
         solution, shard = found.solution, read.problem.shard

@@ -18,6 +18,7 @@ from distkmeans.init import inits
 from distkmeans.metrics import Metric, metrics
 from distkmeans.problem import Memory, Precision
 from distkmeans.registry import Registry
+from distkmeans.report.loggers import Logger, loggers
 from distkmeans.schema import Range
 from distkmeans.solvers import solvers
 from distkmeans.transforms import Transform, transforms
@@ -65,11 +66,15 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Keys of ``report``. plots: draw pictures. html: write a page with them. sample: rows of which they are drawn."""
+    """Keys of ``report``. plots: draw pictures. html: write a page with them. sample: rows of which they are drawn.
+
+    loggers: names of those that hear of the run, or mappings of a name and its options.
+    """
 
     plots: bool = True
     html: bool = True
     sample: Annotated[int, Range(2, 100_000)] = 5000
+    loggers: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class Settings:
     transform: Transform
     metric: Metric
     plan: Plan
+    loggers: Sequence[Logger]
     given: Mapping[str, Any]
 
     @staticmethod
@@ -137,6 +143,7 @@ class Settings:
             transform=built["transform"],
             metric=built["metric"],
             plan=plan,
+            loggers=[loggers.build(*named(loggers, chosen)) for chosen in plain["report"].loggers],
             given=given,
         )
 

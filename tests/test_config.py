@@ -70,7 +70,7 @@ class TestFilesAndSignaturesAgree:
         for name in ("standard", "none"):
             options = yaml.safe_load((CONF / "report" / f"{name}.yaml").read_text())
             drawn = name == "standard"
-            assert options == {**PLAIN["report"]().__dict__, "plots": drawn, "html": drawn}
+            assert options == {**PLAIN["report"]().__dict__, "plots": drawn, "html": drawn, "loggers": []}
 
     def test_slurm(self) -> None:
         assert yaml.safe_load((CONF / "hydra/launcher/slurm.yaml").read_text()) == SlurmOptions().__dict__

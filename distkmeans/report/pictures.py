@@ -104,7 +104,7 @@ class Pictures:
         drawn, places = values[order].numpy(), np.arange(len(order))
         for cluster, count, stop in zip(*known, known[1].cumsum(0), strict=True):
             part = slice(int(stop - count), int(stop))
-            colour = colours_of(np.array(cluster), clusters) if apart else GREY
+            colour = colours_of(np.array(int(cluster)), clusters) if apart else GREY
             axes.fill_betweenx(places[part], 0, drawn[part], step="mid", color=colour, linewidth=0.4)
         mean = float(values.mean())
         axes.axvline(mean, color=RED, linestyle="--", linewidth=1, label=f"mean, {mean:.3f}")

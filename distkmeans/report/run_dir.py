@@ -21,12 +21,19 @@ FAILURE = "failed.json"
 """Why a point of a sweep failed."""
 SIGNS = ("config.yaml", "summary.json", FAILURE)
 """Files by which a directory is known to hold a run, finished or not."""
+PAGE = "report.html"
+"""The page of a run, or of a sweep."""
 OWN_FILES = (
     *SIGNS,
-    *("centroids.safetensors", "centroids.npy", "transform.safetensors", "metrics.jsonl", "log.txt", "report.html"),
+    *("centroids.safetensors", "centroids.npy", "transform.safetensors", "metrics.jsonl", "log.txt", PAGE),
 )
 PICTURES = ("clusters.png", "inertia.png", "sizes.png", "silhouette.png", "centroids.png")
-OWN_FOLDERS = {"labels": (PATTERN,), "labels.part": (PATTERN,), "plots": PICTURES}
+OWN_FOLDERS = {
+    "labels": (PATTERN,),
+    "labels.part": (PATTERN,),
+    "plots": PICTURES,
+    "tensorboard": ("events.out.tfevents.*",),
+}
 """Folders, and the names of what a run writes into them."""
 SWEEP = "sweep.csv"
 """The file by which a directory is known to hold a sweep."""

@@ -37,6 +37,14 @@ PHASES = {
     "evaluate": "scores",
     "write": "the files of the result, before pictures and this page",
 }
+CAPTIONS = {
+    "clusters.png": ("Rows and centroids", "Rows, coloured by cluster, and centroids."),
+    "inertia.png": ("Inertia and moved rows", "Inertia: the {objective} of rows to their centroids."),
+    "sizes.png": ("Rows per cluster", "How even the clusters are."),
+    "silhouette.png": ("Silhouettes", "Near 1: well inside its cluster; about 0: between two; below: nearer another."),
+    "centroids.png": ("Centroids as images", "The centroids as images, the largest clusters first."),
+}
+"""Of each picture what it shows, and the line below it."""
 JOB_GROUPS = ("run", "report", "sweep", "plugins", "dry_run")
 """Settings that say nothing of what was found."""
 EXACT = (
@@ -47,6 +55,7 @@ FAST = (
     "precision=fast: labels are not proved, and another number of ranks, threads or tiles may give slightly different"
     " ones."
 )
+ROUNDED = "Results at other numbers of ranks agree to rounding, and are not bit-identical."
 
 
 def run_page(outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], summary: Mapping[str, Any]) -> str:
@@ -57,14 +66,18 @@ def run_page(outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], s
         paragraph(f"{end} after {_count(summary['iterations'], 'iteration')}.", class_="lead"),
         tiles(_first_figures(summary)),
         section("How good", told_scores(summary.get("scores") or {})),
-        section("Pictures", _pictures(drawn)),
+        section("Pictures", _pictures(drawn, summary)),
         section("Clusters and their nearest rows", *_clusters(outcome, gathered)),
         section("What was run", definitions(_settings(outcome.settings)), _configuration(outcome.settings)),
         section("Time and memory", _phases(summary["seconds"]), definitions(_resources(summary))),
-        section(
-            "How it was computed", paragraph(EXACT if summary["bit_identical"] else FAST), definitions(_how(summary))
-        ),
+        section("How it was computed", paragraph(_exactness(summary)), definitions(_how(summary))),
     )
+
+
+def _exactness(summary: Mapping[str, Any]) -> str:
+    if summary["precision"] == "fast":
+        return FAST
+    return EXACT if summary["bit_identical"] else ROUNDED
 
 
 def _first_figures(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -78,21 +91,11 @@ def _first_figures(summary: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "seconds of fit", f"{summary['seconds']['fit']:.2f}"
 
 
-def _pictures(drawn: Mapping[str, bytes]) -> Html | None:
-    told = (
-        ("clusters.png", "Rows and centroids", "Rows, coloured by cluster, and centroids."),
-        ("inertia.png", "Inertia and moved rows", "Inertia is the weighted sum of squared distances to the centroids."),
-        ("sizes.png", "Rows per cluster", "How even the clusters are."),
-        (
-            "silhouette.png",
-            "Silhouettes",
-            "Near 1: well inside its cluster; about 0: between two; below: nearer another.",
-        ),
-        ("centroids.png", "Centroids as images", "The centroids as images, the largest clusters first."),
-    )
+def _pictures(drawn: Mapping[str, bytes], summary: Mapping[str, Any]) -> Html | None:
+    objective = summary.get("objective", "weighted sum of squared distances")
     shown = [
-        picture(drawn.get(name), alt, caption, "photo" if name == "centroids.png" else None)
-        for name, alt, caption in told
+        picture(drawn.get(name), alt, caption.format(objective=objective), "photo" if name == "centroids.png" else None)
+        for name, (alt, caption) in CAPTIONS.items()
     ]
     return element("div", *shown, class_="pictures") if any(shown) else None
 

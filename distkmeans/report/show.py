@@ -9,6 +9,8 @@ from typing import Any
 
 from distkmeans.errors import RankLostError
 from distkmeans.report.outcome import Gathered, Outcome, gather
+from distkmeans.report.run_dir import PAGE, RunDir
+from distkmeans.report.run_report import run_page
 from distkmeans.world import World
 
 SILHOUETTE_ROWS = 2000
@@ -24,18 +26,17 @@ class Wanted:
     sample: int
 
 
-def show(outcome: Outcome, summary: Mapping[str, Any], folder: Path, wanted: Wanted) -> None:
+def show(outcome: Outcome, summary: Mapping[str, Any], directory: RunDir, wanted: Wanted) -> None:
     """Draw the pictures of a run, and write its page, report.html, from its summary. A collective."""
     world = outcome.problem.world
     gathered: list[Gathered] = []
     _tried(world, "report", lambda: gathered.append(gather(outcome, wanted.sample, wanted.html)))
     if world.rank == 0 and gathered:
         drawn: dict[str, bytes] = {}
-        _tried(
-            world, "pictures", lambda: _draw(outcome, gathered[0], folder / "plots" if wanted.plots else None, drawn)
-        )
+        folder = directory.path / "plots" if wanted.plots else None
+        _tried(world, "pictures", lambda: _draw(outcome, gathered[0], folder, drawn))
         if wanted.html:
-            _tried(world, "report.html", lambda: _write_page(outcome, gathered[0], drawn, summary, folder))
+            _tried(world, PAGE, lambda: directory.write_text(PAGE, run_page(outcome, gathered[0], drawn, summary)))
 
 
 def _tried(world: World, what: str, make: Callable[[], None]) -> None:
@@ -71,13 +72,3 @@ def _draw_silhouettes(pictures: Any, gathered: Gathered, clusters: int, total: i
     rows, labels = gathered.rows.cpu()[some], gathered.labels.cpu()[some]
     if 2 <= len(labels.unique()) < len(rows):
         pictures.silhouettes(silhouettes(rows, labels), labels, clusters, total)
-
-
-def _write_page(
-    outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], summary: Mapping[str, Any], folder: Path
-) -> None:
-    from distkmeans.report.run_report import run_page
-
-    aside = folder / "report.html.part"
-    aside.write_text(run_page(outcome, gathered, drawn, summary), encoding="utf-8")
-    aside.replace(folder / "report.html")

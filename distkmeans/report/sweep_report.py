@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 from distkmeans.report.choice import METHOD, Choice
 from distkmeans.report.html import Html, definitions, element, joined, page, paragraph, picture, section, table, tiles
+from distkmeans.report.run_dir import PAGE
 from distkmeans.report.table import Row, Table
-
-PAGE = "report.html"
 
 
 def show_sweep(points: Table, choice: Choice | None, html: bool) -> None:

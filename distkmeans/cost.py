@@ -8,6 +8,7 @@ import torch
 
 from distkmeans import native
 from distkmeans.cost_model import Size
+from distkmeans.evaluate import chosen
 from distkmeans.init.lattice import FRUGAL_ROWS
 from distkmeans.init.plus_plus import trials
 from distkmeans.init.potential import KEPT_ELEMENTS, KEPT_FRUGAL, TILE_ROWS
@@ -108,7 +109,15 @@ def passes_of(settings: Settings, total: int) -> list[tuple[str, str]]:
     times = settings.general.n_init if settings.plan.seeding.draws else 1
     if times > 1:
         phases += [("from seeding on", f"{times} times")]
+    phases += _score_passes(settings)
     return [(name, count) for name, count in phases if count != "0"]
+
+
+def _score_passes(settings: Settings) -> list[tuple[str, str]]:
+    names = set(chosen(settings.general.evaluate, truth=True))
+    moments = bool(names & {"davies_bouldin", "calinski_harabasz"})
+    phases = [("scores", str(2 * moments + ("simplified_silhouette" in names)))]
+    return phases + [("stability", f"{settings.scores.stability_seeds} fits more")] * ("stability" in names)
 
 
 def _seeding_passes(settings: Settings, total: int) -> str:

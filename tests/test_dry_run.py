@@ -45,7 +45,8 @@ def test_tells_what_a_run_will_read_and_take(here: Path, capsys: pytest.CaptureF
     assert lines["network"] == "not used"
     assert lines["disk"].startswith("12 kB of labels, ")
     assert lines["passes"] == (
-        "read 1, transform 3, statistics 2, seeding 16, iterations at most 300, last labels 1, from seeding on 3 times"
+        "read 1, transform 3, statistics 2, seeding 16, iterations at most 300, last labels 1, from seeding on 3 times,"
+        " scores 3"
     )
     assert re.match(r"about [\d.]+ .?s per iteration, from [\d,]+ rows of each rank here, at most", lines["time"])
     assert lines["results"] == "out/"

@@ -52,7 +52,7 @@ def check_records(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     assert {"rows": 1797, "dims": 64, "k": 10, "world_size": 3, "converged": True}.items() <= summary.items()
     assert len(summary["seed_rows"]) == 10
-    assert set(summary["seconds"]) == {"start", "read", "seed", "fit", "write"}
+    assert set(summary["seconds"]) == {"start", "read", "seed", "fit", "evaluate", "write"}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["iteration"] for record in records] == list(range(1, summary["iterations"] + 1))
     assert {"iteration", "inertia", "moved", "shift", "judged", "seconds"} <= set(records[0])

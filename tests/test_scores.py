@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -449,9 +451,21 @@ class TestRuns:
 
     def test_a_score_of_ones_own(self, plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scorers, "_makers", dict(scorers._makers))
-        (plugins / "mine.py").write_text(
-            "from distkmeans.evaluate import scorers\n\n\n@scorers.register('largest')\nclass Largest:\n"
-            "    cheap, needs_truth = False, False\n\n    def __call__(self, subject):\n"
-            "        return float(subject.counts.max()) / subject.problem.shard.total\n"
-        )
-        assert run("plugins=[mine]", "evaluate=[largest]", "data.n_samples=100")["scores"] == {"largest": 0.25}
+        code = examples()[1]
+        (plugins / "largest.py").write_text(code)
+        shown = re.search(r"used by: python train.py (.*)", code)
+        assert shown
+        found = run(*shown[1].split(), "data.n_samples=100", "data.cluster_std=0.01", "n_init=2")["scores"]
+        assert list(found) == [*chosen("auto", truth=True), "largest"]
+        assert found["largest"] == 0.25
+
+
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scores.md").read_text(), re.DOTALL)
+
+
+def test_the_example_of_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(examples()[0], "scores.md", "exec"), {})
+    found = ast.literal_eval(capsys.readouterr().out)
+    assert list(found) == [*chosen("auto", truth=True), "silhouette"]
+    assert found["ari"] == found["nmi"] == found["homogeneity"] == found["completeness"] == 1

@@ -44,15 +44,14 @@ def information(table: Contingency) -> float:
     if len(table.rows) == 1 or len(table.columns) == 1:
         return 0.0
     share = table.count / table.total
-    surprise = np.log(table.count) - np.log(table.in_row) - np.log(table.in_column) + math.log(table.total)
-    terms = share * surprise
+    terms = share * np.log((table.count / table.in_row) * (table.total / table.in_column))
     return max(0.0, math.fsum(terms[np.abs(terms) >= EPSILON]))
 
 
 def entropy(counts: np.ndarray) -> float:
     """Of labels with so many rows each, in nats."""
-    share = counts / counts.sum()
-    return -math.fsum(share * np.log(share)) if len(counts) > 1 else 0.0
+    total = counts.sum()
+    return math.fsum(counts / total * np.log(total / counts)) if len(counts) > 1 else 0.0
 
 
 def normalised(table: Contingency) -> float:

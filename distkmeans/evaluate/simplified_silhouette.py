@@ -73,16 +73,17 @@ class _Judge:
         own = self.which[cluster]
         other = torch.empty_like(own)
         Rival(rows, self.distinct, self.largest, own).assign(self.distinct, other)
-        a, b = self._lengths(rows, own), self._lengths(rows, other)
+        a, b = self._lengths(rows, own, other)
         values = ((b - a) / torch.maximum(a, b)).nan_to_num(0.0)
         return values.masked_fill_(self.zero[cluster], 0.0)
 
-    def _lengths(self, rows: Tensor, which: Tensor) -> Tensor:
-        """float64 (n,): of row less centroid, at the common scale."""
+    def _lengths(self, rows: Tensor, *which: Tensor) -> Tensor:
+        """float64 (len(which), n): of row less the centroid of each choice, int64 (n,), at the common scale."""
         centroids = floats.scale(self.distinct.to(torch.float64), self.exponent)
-        lengths = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
-        step = max(1, TILE_ELEMENTS // rows.shape[1])
+        lengths = torch.empty(len(which), len(rows), dtype=torch.float64, device=rows.device)
+        step = max(1, TILE_ELEMENTS // (rows.shape[1]))
         for tile in (slice(at, at + step) for at in range(0, len(rows), step)):
             seen = floats.scale(rows[tile].to(torch.float64), self.exponent)
-            lengths[tile] = torch.linalg.vector_norm(seen - centroids[which[tile]], dim=1)
+            for length, choice in zip(lengths, which, strict=True):
+                length[tile] = torch.linalg.vector_norm(seen - centroids.index_select(0, choice[tile]), dim=1)
         return lengths

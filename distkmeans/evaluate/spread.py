@@ -48,7 +48,7 @@ def spread(problem: Problem, labels: Tensor, place: Tensor, counts: Tensor) -> S
         for tile in problem.shard.tiles():
             clusters[tile] = place[labels[tile].to(torch.int64)]
             rows = floats.scale(problem.shard.rows[tile].to(torch.float64), exponent) - origin
-            distances[tile] = torch.linalg.vector_norm(rows - means[clusters[tile]], dim=1)
+            distances[tile] = torch.linalg.vector_norm(rows - means.index_select(0, clusters[tile]), dim=1)
     total = problem.shard.total
     mean_distances = totals(world, distances, clusters, len(used), total) / counts
     squares = totals(world, distances.square_(), torch.zeros_like(clusters), 1, total)

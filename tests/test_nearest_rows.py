@@ -82,6 +82,21 @@ def test_rows_far_from_the_origin_and_far_out_of_range() -> None:
     assert [rows.distances for rows in huge] == [[d * 2.0**900 for d in rows.distances] for rows in near]
 
 
+@pytest.mark.parametrize("metric", ["manhattan", "dot"])
+def test_metrics_with_costs_of_their_own(metric: str) -> None:
+    x = np.random.default_rng(5).standard_normal((300, 4))
+    problem = problem_of(x, metric=metric)
+    centroids = problem.centroids(torch.from_numpy(x[:5]))
+    assigned = problem.metric.assign(problem.shard.rows, centroids, True)
+    labels = assigned.labels.to(torch.int32)
+    for found in nearest_rows(problem, centroids, labels, torch.bincount(assigned.labels, minlength=5)):
+        members = (labels == found.cluster).nonzero().flatten().tolist()
+        costs = {row: float(assigned.costs[row]) for row in members}
+        first = sorted(members, key=lambda row: (costs[row], row))[:5]
+        assert found.numbers == first
+        np.testing.assert_allclose(found.distances, [costs[row] for row in first], rtol=1e-15)
+
+
 def test_fewer_rows_than_asked_for_and_clusters_without_rows() -> None:
     x = np.arange(6.0).reshape(3, 2)
     centroids = np.array([[0.0, 1.0], [50.0, 50.0], [3.0, 4.0]])

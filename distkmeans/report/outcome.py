@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.data import Source
+from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.report.nearest_rows import NearestRows, nearest_rows
 from distkmeans.report.sample import sample
@@ -36,6 +37,11 @@ class Outcome:
     def image(self) -> tuple[int, ...] | None:
         """The shape of a row that is a picture."""
         return getattr(self.source, "image", None)
+
+    @property
+    def own_metric(self) -> bool:
+        """Whether rows are told apart by costs of the metric's own, and not by Euclidean distances."""
+        return isinstance(self.problem.metric, Geometry)
 
     @property
     def title(self) -> str:

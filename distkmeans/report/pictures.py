@@ -36,22 +36,21 @@ class Pictures:
 
     def clusters(self, rows: Tensor, labels: Tensor, centroids: Tensor, inertia: float, total: int) -> None:
         """clusters.png: sampled rows (m, D), labels (m,), centroids (K, D), on two columns or principal axes."""
-        figure, axes = canvas(f"{self.title}, inertia {inertia:.6g}")
+        kind = "rows" if len(rows) == total else "sampled rows"
+        crosses = "centroids" if len(centroids) <= SHOWN_CENTROIDS else f"{SHOWN_CENTROIDS:,} of the centroids"
+        heading = f"{self.title}, inertia {inertia:.6g}\n{len(rows):,} {kind}, and {crosses} as crosses"
+        figure, axes = canvas(heading)
         flat_rows, flat_centroids, names = project(rows, centroids.to(torch.float64).cpu())
-        few = len(centroids) <= 20
         size = max(1.5, min(6.0, 12_000 / max(1, len(rows))))
         colours = colours_of(labels.cpu().numpy(), len(centroids))
         axes.scatter(*flat_rows.T, c=colours, s=size, alpha=0.6, linewidths=0)
+        width = 55 if len(centroids) <= 20 else 16
         shown = flat_centroids[:SHOWN_CENTROIDS]
-        name = "centroids" if len(shown) == len(centroids) else f"{len(shown):,} of the centroids"
-        width = 55 if few else 16
-        axes.scatter(*shown.T, marker="X", s=width, c=INK, edgecolors="white", linewidths=0.7, label=name)
+        axes.scatter(*shown.T, marker="X", s=width, c=INK, edgecolors="white", linewidths=0.7)
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         if rows.shape[1] == 1:
             axes.set_yticks([])
-        kind = "rows" if len(rows) == total else "sampled rows"
-        axes.legend(loc="upper right", fontsize=8, framealpha=0.8, title=f"{len(rows):,} {kind}", title_fontsize=8)
         self._keep("clusters.png", figure)
 
     def convergence(self, records: Sequence[Record], rows: int) -> None:
@@ -75,8 +74,8 @@ class Pictures:
 
     def sizes(self, sizes: Tensor) -> None:
         """sizes.png: rows per cluster (K,), as bars by number, or from the largest to the smallest where K is large."""
-        figure, axes = canvas(f"{self.title}: rows per cluster")
         counts = sizes.cpu().numpy()
+        figure, axes = canvas(f"{self.title}: rows per cluster, {counts.mean():,.1f} on average")
         if len(counts) <= SHOWN_BARS:
             axes.bar(range(len(counts)), counts, color=GREY)
             axes.set_xlabel("cluster")
@@ -87,15 +86,15 @@ class Pictures:
             axes.set_yscale("log" if counts.min() > 0 else "symlog")
             for plain in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 plain(lambda value, _: f"{value:,.0f}")
-        axes.axhline(counts.mean(), color=RED, linestyle="--", linewidth=1, label=f"mean, {counts.mean():,.1f}")
+        axes.axhline(counts.mean(), color=RED, linestyle="--", linewidth=1)
         axes.set_ylabel("rows")
-        axes.legend(loc="upper right", fontsize=8)
         self._keep("sizes.png", figure)
 
     def silhouettes(self, values: Tensor, labels: Tensor, clusters: int, total: int) -> None:
         """silhouette.png: the silhouette of each of some rows, float64 (m,), by cluster (Rousseeuw 1987)."""
         of = "" if len(values) == total else f" of {len(values):,} sampled rows"
-        figure, axes = canvas(f"{self.title}: silhouettes{of}")
+        mean = float(values.mean())
+        figure, axes = canvas(f"{self.title}\nsilhouettes{of}, {mean:.3f} on average")
         order = torch.argsort(values, descending=True, stable=True)
         known = labels.unique(return_counts=True)
         apart = len(known[0]) <= SHOWN_BLADES
@@ -106,15 +105,13 @@ class Pictures:
             part = slice(int(stop - count), int(stop))
             colour = colours_of(np.array(int(cluster)), clusters) if apart else GREY
             axes.fill_betweenx(places[part], 0, drawn[part], step="mid", color=colour, linewidth=0.4)
-        mean = float(values.mean())
-        axes.axvline(mean, color=RED, linestyle="--", linewidth=1, label=f"mean, {mean:.3f}")
+        axes.axvline(mean, color=RED, linestyle="--", linewidth=1)
         axes.invert_yaxis()
         middles = known[1].cumsum(0) - known[1] / 2
         axes.set_yticks(middles.numpy() if apart else [], [str(cluster) for cluster in known[0].tolist() if apart])
         axes.tick_params(axis="y", labelsize=7)
         axes.set_xlabel("silhouette")
         axes.set_ylabel("cluster" if apart else f"{len(values):,} rows")
-        axes.legend(loc="lower right", fontsize=8)
         self._keep("silhouette.png", figure)
 
     def centroids(self, centroids: Tensor, sizes: Tensor, image: tuple[int, ...], transform: str) -> None:
@@ -122,7 +119,7 @@ class Pictures:
         order = torch.argsort(sizes, descending=True, stable=True)[:SHOWN_IMAGES].cpu()
         columns = min(len(order), 10)
         lines = -(-len(order) // columns)
-        figure = blank((0.56 * columns + 0.3, 0.72 * lines + 0.6))
+        figure = blank((0.56 * columns + 0.1, 0.64 * lines + 0.55))
         after = "" if transform == "none" else f", after {transform}"
         shown = "" if len(order) == len(centroids) else f", the {len(order)} largest clusters"
         figure.suptitle(f"{self.title}: centroids{after}{shown}\n(number: rows of the cluster)", fontsize=8)

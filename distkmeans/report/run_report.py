@@ -38,10 +38,13 @@ PHASES = {
     "write": "the files of the result, before pictures and this page",
 }
 CAPTIONS = {
-    "clusters.png": ("Rows and centroids", "Rows, coloured by cluster, and centroids."),
+    "clusters.png": ("Rows and centroids", "Rows, coloured by cluster, and centroids: crosses."),
     "inertia.png": ("Inertia and moved rows", "Inertia: the {objective} of rows to their centroids."),
-    "sizes.png": ("Rows per cluster", "How even the clusters are."),
-    "silhouette.png": ("Silhouettes", "Near 1: well inside its cluster; about 0: between two; below: nearer another."),
+    "sizes.png": ("Rows per cluster", "How even the clusters are; the line is their mean."),
+    "silhouette.png": (
+        "Silhouettes",
+        "By Euclidean distances. Near 1: well inside its cluster; about 0: between two; below: nearer another.",
+    ),
     "centroids.png": ("Centroids as images", "The centroids as images, the largest clusters first."),
 }
 """Of each picture what it shows, and the line below it."""
@@ -107,9 +110,10 @@ def _clusters(outcome: Outcome, gathered: Gathered) -> Iterable[Html | None]:
     most = max(len(cluster.numbers) for cluster in gathered.nearest)
     which = "All clusters" if shown == total else f"The {shown:,} largest of {total:,} clusters with rows"
     space = "" if outcome.settings["transform"]["name"] == "none" else ", after the transform"
+    what = f"the costs of metric={outcome.settings['metric']['name']}" if outcome.own_metric else "Euclidean"
     yield paragraph(
         f"{which}, the largest first, each with at most {_count(most, 'row')}: those nearest to its centroid. Distances"
-        f" are Euclidean{space}."
+        f" are {what}{space}."
     )
     numbers = [number for cluster in gathered.nearest for number in cluster.numbers]
     examples = dict(zip(numbers, _images_of(outcome, numbers), strict=True))
@@ -135,7 +139,7 @@ class _Rows:
         name = self.outcome.source.name(number)
         if not name.endswith(f"row {number}"):  # its number within one of several files
             words.append(element("small", name.partition("=")[2] or name))
-        words.append(element("small", f"distance {distance:.4g}"))
+        words.append(element("small", f"distance {distance:.4g}", class_="distance"))
         return element("li", _image(self.images[number], f"row {number}"), element("span", joined(words, " ")))
 
 

@@ -26,6 +26,18 @@ def test_the_bits_are_the_ones_that_were_published() -> None:
     assert Stream(0, "plus_plus/draw", 7).integer(10**30, 2) == PUBLISHED_INTEGER
 
 
+@pytest.mark.parametrize("limit", [1, 2, 1000, 2**31 - 1, 2**31, 2**31 + 1, 10**12 + 7, 2**62 - 1, 2**62])
+def test_integers_below_a_limit_are_rounded_down_once(limit: int) -> None:
+    stream = Stream(5, "test")
+    drawn = stream.below(ROWS[:300], limit).tolist()
+    for bits, number in zip(stream.bits(ROWS[:300]).tolist(), drawn, strict=True):
+        unsigned = bits % 2**64
+        fraction = ((unsigned >> 33) << 31) + unsigned % 2**31
+        assert number == fraction * limit >> 62 < limit
+    counts = np.bincount(stream.below(ROWS, 50).numpy(), minlength=50)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
 def test_uniform_and_normal_have_their_distributions() -> None:
     stream = Stream(1, "test")
     assert stats.kstest(stream.uniform(ROWS).numpy(), "uniform").pvalue > 1e-3

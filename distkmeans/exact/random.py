@@ -51,6 +51,8 @@ class Stream:
         high, low = (bits >> 33) & mask, bits & mask
         limit_high, limit_low = limit >> 31, limit & mask
         middle = high * limit_low + ((low * limit_low) >> 31)
+        if not limit_high:
+            return middle >> 31
         lower = low * limit_high + (middle & mask)
         return high * limit_high + (middle >> 31) + (lower >> 31)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from distkmeans.exact.random import Stream
 from distkmeans.init import Seeding, Seeds, sampled
-from distkmeans.kernels.dense import largest_of
-from distkmeans.kernels.once import Once
+from distkmeans.kernels.once import Once, choice_for
 from distkmeans.problem import Problem, check_k
 from distkmeans.solvers.batch import Scale, measure
 from distkmeans.solvers.online import State
@@ -36,8 +35,6 @@ def validation_inertia(problem: Problem, seeds: Seeds, k: int, seed: int, size: 
     chosen = sampled(problem, size, k, Stream(seed, "best_seeds/validation").integer(1 << 62)).shard
     state = State.start(seeds.centroids, seed)
     with problem.world.guard():
-        scale = Scale.of(problem.columns, chosen.total, chosen.weights is not None)
-        largest = max(float(problem.columns.largest.max()), largest_of(seeds.centroids))
-        kernel = Once(chosen.rows, seeds.centroids, largest, None, problem.exact)
-    found = measure(problem.world, scale, chosen, state.centroids, state.hashes, kernel.assign)
-    return found.inertia(seeds.centroids, scale)
+        scale = Scale.of(problem.columns, seeds.centroids, chosen.total, chosen.weights is not None)
+        kernel = Once(choice_for(chosen.rows, seeds.centroids, scale.largest, problem.exact))
+    return measure(problem.world, scale, lambda: chosen, state.centroids, state.hashes, kernel.assign).inertia

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.data.shard import Shard
+from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.problem import Problem
 
@@ -42,7 +43,7 @@ class Draws:
             top = int(problem.columns.top[-1])
             places = MASS_BITS - math.ceil(math.log2(shard.total)) - top
             # rounded up, so that every row with a weight can be drawn
-            mass = torch.ldexp(shard.weights.to(torch.float64), torch.tensor(places)).ceil_().to(torch.int64).cumsum(0)
+            mass = floats.scale(shard.weights.to(torch.float64), places).ceil_().to(torch.int64).cumsum(0)
             own, unit = int(mass[-1]) if len(mass) else 0, math.ldexp(1.0, -places)
         held = world.per_rank(torch.tensor(own, device=world.device)).tolist()
         return Draws(shard, size, sum(held), sum(held[: world.rank]), own, mass, unit)

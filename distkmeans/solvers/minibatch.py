@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from distkmeans.kernels.dense import largest_of
-from distkmeans.kernels.once import Once, OnceName
+from distkmeans.kernels.once import Once, OnceName, choice_for
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
@@ -75,9 +75,9 @@ class MiniBatch:
         total = problem.shard.total
         size = min(self.batch_size, total)
         with problem.world.guard():
-            largest = max(float(problem.columns.largest.max()), largest_of(centroids))
-            kernel = Once(problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel)
-            scale = Scale.of(problem.columns, size, weighted=False)
+            scale = Scale.of(problem.columns, centroids, size, weighted=False)
+            choice = choice_for(problem.shard.rows, centroids, scale.largest, problem.exact)
+            kernel = Once(choice, self.kernel, self.tile_rows, -(-size // problem.world.size))
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
         return Course(Draws.of(problem, size), scale, kernel, self.max_iter * total // size, limit)
 
@@ -85,19 +85,20 @@ class MiniBatch:
         self, problem: Problem, course: Course, state: State, on_record: Callable[[Record], None] = lambda record: None
     ) -> None:
         """Steps until the end; a record for each pass, and for the last. A collective."""
-        begin, marked = time.perf_counter(), state.step
+        begin = time.perf_counter()
         while not state.converged and state.step < course.steps:
             self.step(problem, course, state)
             end = state.converged or state.step == course.steps
             if end or passes(course, state.step + 1) > passes(course, state.step):
-                on_record(record(problem, course, state, marked, time.perf_counter() - begin))
-                begin, marked, state.judged = time.perf_counter(), state.step, 0
+                on_record(record(course, state, time.perf_counter() - begin))
+                begin, state.told, state.judged = time.perf_counter(), state.step, 0
 
     def step(self, problem: Problem, course: Course, state: State) -> None:
         """One batch: draw, assign, add up, move the centres. A collective: one all-reduce, two where some starve."""
-        shard = course.draws.batch(state.seed, state.step)
-        found = measure(problem.world, course.scale, shard, state.centroids, state.hashes, course.kernel.assign)
-        learn(problem.world, problem.metric, course.scale, shard, found, state, self.rule)
+        world, scale = problem.world, course.scale
+        take = functools.partial(course.draws.batch, state.seed, state.step)
+        found = measure(world, scale, take, state.centroids, state.hashes, course.kernel.assign)
+        learn(world, problem.metric, scale, found, state, self.rule)
         self._smooth(state, course)
 
     def _smooth(self, state: State, course: Course) -> None:
@@ -122,9 +123,9 @@ def passes(course: Course, step: int) -> int:
     return -(-step * course.draws.size // course.draws.shard.total)
 
 
-def record(problem: Problem, course: Course, state: State, marked: int, seconds: float) -> Record:
-    """Of the batches since the step ``marked``."""
-    by, rows = course.scale.by, (state.step - marked) * course.draws.size
+def record(course: Course, state: State, seconds: float) -> Record:
+    """Of the batches since the last one. Its inertia is estimated, for all rows, by the moving average of batches."""
+    by, rows = course.scale.by, (state.step - state.told) * course.draws.size
     level = state.inertia if state.smoothed is None else state.smoothed
     empty = int((state.weights == 0).sum())
     return Record(

@@ -31,7 +31,7 @@ class State:
     seed: of whatever is drawn. step: batches so far. since: rows since starved centres were last looked for.
     inertia: of the last batch, per row, at the safe scale, before the centres moved; smoothed, least, idle: its moving
     average, the least of that, and batches without a new least. shift: of the last batch, squared, at the safe scale.
-    judged, revived: rows left open by the kernel's fast pass, and centres given a row, since ``marked``, a step.
+    told, judged: the step of the last record, and rows that the kernel's fast pass has left open since.
     """
 
     centroids: Tensor
@@ -45,6 +45,7 @@ class State:
     least: float | None = None
     idle: int = 0
     shift: float = math.inf
+    told: int = 0
     judged: int = 0
     converged: bool = False
 
@@ -63,12 +64,12 @@ class Rule:
     ratio: float = 0.01
 
 
-def learn(world: World, metric: Metric, scale: Scale, shard: Shard, found: Measured, state: State, rule: Rule) -> None:
+def learn(world: World, metric: Metric, scale: Scale, found: Measured, state: State, rule: Rule) -> None:
     """Move the centres by a batch that was measured. A collective where starved centres are given rows."""
-    clusters = len(state.centroids)
+    clusters, shard = len(state.centroids), found.shard
     looks = bool((state.weights == 0).any()) or state.since + shard.total >= 10 * clusters
     state.since = 0 if looks else state.since + shard.total
-    state.inertia = found.inertia(state.centroids, scale) / shard.total
+    state.inertia = found.inertia / shard.total
     centres, state.weights = moved(metric, scale, found, state, rule.decay)
     if looks and rule.ratio > 0:
         revive(world, metric, shard, centres, state, rule.ratio)

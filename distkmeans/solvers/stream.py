@@ -10,8 +10,7 @@ from distkmeans.data.columns import scan
 from distkmeans.data.shard import Shard, own_shard
 from distkmeans.errors import InputError
 from distkmeans.init import Seeding
-from distkmeans.kernels.dense import largest_of
-from distkmeans.kernels.once import Once
+from distkmeans.kernels.once import Once, choice_for
 from distkmeans.metrics import Metric
 from distkmeans.problem import check_k, pose, refuse
 from distkmeans.solvers.batch import Scale, measure
@@ -57,9 +56,8 @@ class Stream:
         if prepared is not shard:
             shard, columns = prepared, scan(world, prepared)
         with world.guard():
-            scale = Scale.of(columns, shard.total, shard.weights is not None)
-            largest = max(float(columns.largest.max()), largest_of(centroids))
-            kernel = Once(shard.rows, centroids, largest, None, self.exact)
-        found = measure(world, scale, shard, centroids, state.hashes, kernel.assign)
-        learn(world, self.metric, scale, shard, found, state, self.rule)
+            scale = Scale.of(columns, centroids, shard.total, shard.weights is not None)
+            kernel = Once(choice_for(shard.rows, centroids, scale.largest, self.exact))
+        found = measure(world, scale, lambda: shard, centroids, state.hashes, kernel.assign)
+        learn(world, self.metric, scale, found, state, self.rule)
         return state

@@ -26,6 +26,9 @@ from tests.worlds import Ranks
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
+SCORES = ["calinski_harabasz", "davies_bouldin", "simplified_silhouette"]
+SCORES += ["ami", "ari", "completeness", "homogeneity", "nmi"]  # of rows whose classes are known
+
 
 def rows_of(sweep: Path) -> list[dict[str, str]]:
     with open(sweep / "sweep.csv", newline="") as file:
@@ -51,7 +54,7 @@ def test_six_points_under_torchrun(train: Train, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     table = rows_of(tmp_path / "s")
     assert list(table[0]) == [
-        *("k", "init", "status", "error", "inertia", "iterations", "seconds", "data_reads", "dir"),
+        *("k", "init", "status", "error", "inertia", "iterations", "seconds", *SCORES, "data_reads", "dir"),
     ]
     assert [(row["k"], row["init"]) for row in table] == [
         (k, init) for k in ("3", "5", "7") for init in ("plus_plus", "parallel")
@@ -61,11 +64,12 @@ def test_six_points_under_torchrun(train: Train, tmp_path: Path) -> None:
     for row in table:
         summary = json.loads((tmp_path / "s" / row["dir"] / "summary.json").read_text())
         assert (summary["world_size"], repr(summary["inertia"])) == (2, row["inertia"])
+        assert {name: repr(score) for name, score in summary["scores"].items()} == {name: row[name] for name in SCORES}
     assert train("k=5", "init=parallel", "data=digits", "run.dir=one", "seed=1").returncode == 0
     assert read(tmp_path / "s" / "k=5,init=parallel") == read(tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "s"]  # no outputs/, no multirun/, no .hydra
     assert min(imread(tmp_path / "s" / "sweep.png").shape[:2]) > 400
-    assert done.stdout.splitlines()[0].split() == ["k", "init", "status", "inertia", "iterations", "seconds"]
+    assert done.stdout.splitlines()[0].split() == ["k", "init", "status", "inertia", "iterations", "seconds", *SCORES]
     assert len(done.stdout.splitlines()) == 7
 
 

@@ -12,6 +12,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What a browser may load for a page: nothing but what the page holds."""
 
 
+MANY = 8
+"""Columns of a table that fit on paper at the usual size."""
+
+
 class Html(str):
     """Text that is HTML already; everything else is escaped where it enters a page."""
 
@@ -64,12 +68,11 @@ def paragraph(*content: Any, class_: str | None = None) -> Html:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Html:
-    """A table that scrolls by itself where the screen is narrower; cells that are numbers stand to the right."""
+    """A table that scrolls by itself where the screen is narrower, and is set smaller on paper where it is wide."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
     lines = [element("tr", *(_cell(cell) for cell in row)) for row in rows]
-    return element(
-        "div", element("table", element("thead", head), element("tbody", *lines)), class_="wide", tabindex="0"
-    )
+    whole = element("table", element("thead", head), element("tbody", *lines))
+    return element("div", whole, class_="wide many" if len(header) > MANY else "wide", tabindex="0")
 
 
 def _cell(cell: Any) -> Html:

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from distkmeans.clustering import Plan, check_served, cluster
 from distkmeans.data.array import as_rows
-from distkmeans.data.shard import own_shard
+from distkmeans.data.batches import Batch, gathered, is_batches
+from distkmeans.data.shard import Shard, own_shard
 from distkmeans.errors import InputError
 from distkmeans.init import Seeding, inits
 from distkmeans.init.given import Called, Given
 from distkmeans.kernels.choose import KernelName
+from distkmeans.loader import in_order, learn
 from distkmeans.metrics import metric_of
 from distkmeans.model import assign, like
 from distkmeans.problem import Memory, Precision, pose
 from distkmeans.schema import check, check_value
 from distkmeans.solvers import solvers
+from distkmeans.solvers.learning import Task, can_learn
 from distkmeans.world import World, join
 
 
@@ -57,40 +60,65 @@ def fit(
     kernel: KernelName = "auto",
     tile_rows: int | None = None,
     device: str | None = None,
+    solver: Any = "lloyd",
 ) -> Result:
-    """Cluster rows by Lloyd's algorithm.
+    """Cluster rows by Lloyd's algorithm, or another.
 
     x: (N, D) NumPy array, torch tensor or map-style torch dataset, of uint8, int8, float16, bfloat16, float32 or
-    float64; in a torchrun job every rank passes its own rows, together they are one data set. k: clusters.
+    float64; in a torchrun job every rank passes its own rows, together they are one data set. Or batches of such rows:
+    a torch DataLoader, an iterable dataset, a generator; see ``data.batches.Batch`` for row numbers and weights, and
+    ``loader.Learned`` for the labels. k: clusters.
     init: plus_plus, random or parallel, an array (K, D), or a function (rows, k, seed) -> (K, D). metric: euclidean,
     cosine, manhattan or dot; a function (rows, centroids) -> distances (n, K), a pair of it and one for the centre,
     (rows, weights or None) -> (D,), or an object that has them as methods. weights: (N,), 0 or more. n_init: seedings
     to try. tol: times the mean feature variance. precision: exact, or fast, which skips the proofs. memory: auto, or
     low, which keeps little beside the rows. empty: farthest, keep or fail. kernel: as solver.kernel. device: auto
-    (default), cpu or cuda.
+    (default), cpu or cuda. solver: lloyd, which has max_iter, tol, empty, kernel and tile_rows; minibatch or gradient
+    with their defaults, or an object such as ``solvers.minibatch.MiniBatch(batch_size=1024)``: these learn from a
+    loader batch by batch, where Lloyd's algorithm reads all of it into memory.
 
     Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
     true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
     """
     world = world_of(device, x)
     with world.guard():
-        rows = as_rows(x)
-        vector = None if weights is None else _vector(weights)
         tiles = "auto" if tile_rows is None else tile_rows
         options = {"max_iter": max_iter, "tol": tol, "empty": empty, "kernel": kernel, "tile_rows": tiles}
-        pieces = {"seeding": _seeding(init), "solver": solvers.build("lloyd", options, prefix="")}
+        pieces: dict[str, Any] = {"seeding": _seeding(init), "solver": _solver(solver, options)}
         plan = Plan(**check(Plan, {"k": k, **pieces, "n_init": n_init, "seed": seed}))
         near = metric_of(metric)
         check_served(near, plan)
         exact = check_value("precision", precision, Precision) == "exact"
         frugal = check_value("memory", memory, Memory) == "low"
-    shard = own_shard(world, rows, vector)
-    warn_of_copies(world, rows)
+        if is_batches(x) and weights is not None:
+            raise InputError("weights: given beside batches; give each batch its own: data.batches.Batch")
+        streams = is_batches(x) and can_learn(plan.solver)
+        if streams and n_init > 1:
+            raise InputError(f"n_init={n_init}: a loader is learned from once; use n_init=1, or pass rows in memory")
+    if streams:
+        learned = learn(world, x, pieces["solver"], Task(k, plan.seeding, near, seed, exact))
+        labels = None if learned.labels is None else like(learned.labels, x)
+        return Result(like(learned.centroids, x), labels, learned.inertia, learned.passes, learned.converged)
+    given, shard = _passed(world, x, weights)
     problem = replace(pose(world, shard, near, exact), frugal=frugal)
     solution = cluster(problem, plan, lambda restart, record: None).solution
-    return Result(
-        like(solution.centroids, x), like(solution.labels, x), solution.inertia, solution.iterations, solution.converged
-    )
+    labels = solution.labels
+    if given.numbers is not None:  # rows have gone to other ranks
+        labels = assign(given.rows.to(world.device), solution.centroids, near)
+    centroids, iterations = like(solution.centroids, x), solution.iterations
+    return Result(centroids, like(labels, x), solution.inertia, iterations, solution.converged)
+
+
+def _passed(world: World, x: Any, weights: Any) -> tuple[Batch, Shard]:
+    """What this rank was passed, and its part of all rows. Raises InputError on all ranks. A collective."""
+    with world.guard():
+        vector = None if weights is None else _vector(weights)
+        given = gathered(x) if is_batches(x) else Batch(as_rows(x), None, vector)
+    shard = own_shard(world, given.rows, given.weights)
+    if is_batches(x):
+        return given, in_order(world, shard, given.numbers)
+    warn_of_copies(world, given.rows)
+    return given, shard
 
 
 def predict(x: Any, centroids: Any, metric: Any = "euclidean") -> Any:
@@ -125,6 +153,12 @@ def _seeding(init: Any) -> Seeding:
     if isinstance(init, str):
         return inits.build(init)
     return Called(init) if callable(init) and not hasattr(init, "__array__") else Given(init)
+
+
+def _solver(given: Any, options: dict[str, Any]) -> Any:
+    if not isinstance(given, str):
+        return given
+    return solvers.build(given, options if given == "lloyd" else {}, prefix="")
 
 
 def _vector(weights: Any) -> Tensor:

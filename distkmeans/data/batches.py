@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +18,8 @@ from distkmeans.world import World
 
 CHUNK = 1 << 22
 """Row numbers that ranks compare at a time."""
-SPARSE = 16
-"""How many times the number of rows their numbers may reach."""
+PIECE_BYTES = 1 << 24
+"""Of the rows that ranks exchange at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def is_batches(x: Any) -> bool:
 
 def is_once(x: Any) -> bool:
     """Whether it can be walked through once only, as a generator."""
-    return iter(x) is x
+    return isinstance(x, Iterator)
 
 
 def batches(x: Iterable[Any]) -> Iterator[Batch]:
@@ -48,7 +50,7 @@ def batches(x: Iterable[Any]) -> Iterator[Batch]:
     for index, given in enumerate(x):
         what = f"x, batch {index}"
         batch = _batch(given, what)
-        rows = torch.as_tensor(batch.rows) if not isinstance(batch.rows, Tensor) else batch.rows
+        rows = batch.rows if isinstance(batch.rows, Tensor) else np.asarray(batch.rows)
         rows = as_rows(rows.reshape(1, -1) if rows.ndim == 1 else rows, what)
         yield Batch(rows, _numbers(batch.numbers, len(rows), what), _vector(batch.weights, len(rows), what))
 
@@ -75,39 +77,74 @@ def gathered(x: Iterable[Any]) -> Batch:
     return Batch(**joined)
 
 
-def numbered(world: World, shard: Shard, numbers: Tensor) -> tuple[Shard, Tensor]:
-    """The shard in the order of the rows' numbers, which from now on tell its rows apart; and its rows' old positions.
+def numbered(world: World, shard: Shard, numbers: Tensor) -> Shard:
+    """The rows in the order of their numbers, divided anew between the ranks, in even contiguous parts.
 
-    numbers: int64 (n,), 0 or more, alike wherever a row comes up. A row that came more than once, here or on another
-    rank, as samplers pad, counts once: the lowest rank keeps it. Numbers that nobody has are closed up. So the result
-    does not depend on which rank read which row. Raises InputError on all ranks. A collective.
+    numbers: int64 (n,), any integers, alike wherever a row comes up. A row that came more than once, here or on another
+    rank, as samplers pad, counts once: the lowest rank's. Numbers that nobody has are closed up. So the result does not
+    depend on which rank read which row. A collective: what is held comes by every rank once.
     """
-    top = int(world.max_(torch.tensor(int(numbers.max()) if len(numbers) else -1)))
-    low = -int(world.max_(torch.tensor(-int(numbers.min()) if len(numbers) else -(2**62))))
-    if low < 0 or top >= SPARSE * shard.total + CHUNK:
-        raise InputError(f"numbers: {low} to {top} for {shard.total} rows; expected row numbers from 0 on")
     order = torch.argsort(numbers, stable=True)
     ascending = numbers[order]
     again = torch.zeros_like(ascending, dtype=torch.bool)
     again[1:] = ascending[1:] == ascending[:-1]
     order, ascending = order[~again], ascending[~again]
-    kept, picked, total = [], [], 0
-    for start in range(0, top + 1, CHUNK):
-        first, last = torch.searchsorted(ascending, torch.tensor([start, start + CHUNK])).tolist()
-        local = ascending[first:last] - start
-        owner = torch.zeros(min(CHUNK, top + 1 - start), dtype=torch.int32)
-        owner[local] = world.size - world.rank
-        owner = world.max_(owner.to(world.device)).cpu()
-        place = (owner > 0).cumsum(0) - 1 + total
-        mine = owner[local] == world.size - world.rank
-        kept.append(order[first:last][mine])
-        picked.append(place[local[mine]])
-        total = int(place[-1]) + 1
-    positions = torch.cat(kept) if kept else order
-    at = positions.to(shard.rows.device)
-    weights = None if shard.weights is None else shard.weights[at]
-    places = (torch.cat(picked) if picked else order).to(shard.rows.device)
-    return replace(shard, rows=shard.rows[at], weights=weights, start=0, total=total, picked=places), positions
+    kept, places, total = [], [], 0
+    for span in _spans(world, ascending, shard.total):
+        mine = ascending[span]
+        known, owner = _owners(world, mine)
+        place = torch.searchsorted(known, mine)
+        is_mine = owner[place] == world.rank
+        kept.append(order[span][is_mine])
+        places.append(total + place[is_mine])
+        total += len(known)
+    return _divided(world, shard, torch.cat(kept), torch.cat(places), total)
+
+
+def _divided(world: World, shard: Shard, at: Tensor, places: Tensor, total: int) -> Shard:
+    """The rows at these positions, int64 (n,), whose places among ``total`` rows ascend: each where it belongs."""
+    rows = shard.rows[at.to(shard.rows.device)]
+    columns = [rows if rows.shape[1] else rows.new_empty(len(rows), 0)]
+    if shard.weights is not None:
+        columns.append(shard.weights[at.to(shard.rows.device)][:, None])
+    packed = torch.cat([column.contiguous().view(torch.uint8) for column in columns], dim=1)
+    bounds = [total * rank // world.size for rank in range(world.size + 1)]
+    step = max(1, PIECE_BYTES // max(1, packed.shape[1]))
+    mine = [packed[:0]]
+    for rank, (first, last) in enumerate(itertools.pairwise(bounds)):
+        for start in range(first, last, step):
+            piece = packed.new_zeros(min(step, last - start), packed.shape[1])
+            ends = torch.tensor([start, start + len(piece)])
+            low, high = torch.searchsorted(places, ends).tolist()
+            piece[(places[low:high] - start).to(piece.device)] = packed[low:high]
+            world.sum_(piece)  # every byte is one rank's
+            if rank == world.rank:
+                mine.append(piece)
+    joined, width = torch.cat(mine), rows.shape[1] * rows.element_size()
+    weights = None if shard.weights is None else joined[:, width:].contiguous().view(shard.weights.dtype).reshape(-1)
+    rows = joined[:, :width].contiguous().view(rows.dtype)
+    return replace(shard, rows=rows, weights=weights, start=bounds[world.rank], total=total)
+
+
+def _spans(world: World, ascending: Tensor, total: int) -> list[slice]:
+    """Slices of this rank's ascending numbers that ranks look at together, about CHUNK in all. A collective."""
+    ends = [int(ascending[0]), int(ascending[-1])] if len(ascending) else None
+    held = [pair for pair in world.collect(ends) if pair is not None]
+    low, high = min(pair[0] for pair in held), max(pair[1] for pair in held)
+    count = max(1, -(-total // CHUNK))
+    bounds = torch.tensor([low + (high - low) * place // count for place in range(1, count)], dtype=torch.int64)
+    cuts = [0, *torch.searchsorted(ascending, bounds).tolist(), len(ascending)]
+    return [slice(first, last) for first, last in itertools.pairwise(cuts)]
+
+
+def _owners(world: World, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """All ranks' numbers, int64 (m,) ascending, each once; and the lowest rank that has it. A collective."""
+    everyone = world.concat(numbers.to(world.device)).cpu()
+    counts = world.per_rank(torch.tensor(len(numbers), device=world.device)).cpu()
+    ranks = torch.repeat_interleave(torch.arange(world.size), counts)
+    order = torch.argsort(everyone, stable=True)  # ranks come in order, so the lowest is first
+    known, many = torch.unique_consecutive(everyone[order], return_counts=True)
+    return known, ranks[order[many.cumsum(0) - many]]
 
 
 def _batch(given: Any, what: str) -> Batch:
@@ -128,7 +165,7 @@ def _batch(given: Any, what: str) -> Batch:
 def _numbers(given: Any, count: int, what: str) -> Tensor | None:
     if given is None:
         return None
-    numbers = torch.as_tensor(given).reshape(-1).cpu()
+    numbers = _tensor(given).reshape(-1).cpu()
     if len(numbers) != count or numbers.dtype.is_floating_point or numbers.dtype == torch.bool:
         raise InputError(
             f"{what}: {len(numbers)} numbers of {numbers.dtype} for {count} rows; expected an integer each"
@@ -139,7 +176,11 @@ def _numbers(given: Any, count: int, what: str) -> Tensor | None:
 def _vector(given: Any, count: int, what: str) -> Tensor | None:
     if given is None:
         return None
-    weights = torch.as_tensor(given).reshape(-1)
+    weights = _tensor(given).reshape(-1)
     if len(weights) != count:
         raise InputError(f"{what}: {len(weights)} weights for {count} rows; one for each")
     return weights
+
+
+def _tensor(given: Any) -> Tensor:
+    return given if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))

@@ -8,6 +8,7 @@ one per rank: results agree over world sizes to rounding, not to the bit.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import time
@@ -24,13 +25,15 @@ from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.exact.random import Stream, permute
 from distkmeans.kernels.dense import largest_of
-from distkmeans.kernels.once import Once
+from distkmeans.kernels.once import Once, choice_for
 from distkmeans.losses import Loss, losses
-from distkmeans.problem import Problem
+from distkmeans.problem import Problem, check_k, pose
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
 from distkmeans.solvers.labelling import label
+from distkmeans.solvers.learning import Task
 from distkmeans.stats import to_float
+from distkmeans.world import World
 
 OptimizerMaker = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Makes the optimiser of some parameters."""
@@ -105,6 +108,10 @@ class Gradient:
             on_record(Record(passes, cost, None, float(shift), 0.0, 0, seconds))
         return self.finish(problem, state, training)
 
+    def learner(self, task: Task) -> GradientLearner:
+        """Of batches that a loader brings: ``batch_size`` is the loader's."""
+        return GradientLearner(self, task)
+
     def start(self, problem: Problem, centroids: Tensor, seed: int) -> State:
         """The state before the first step."""
         variances = problem.moments.variances()
@@ -151,7 +158,7 @@ class Training:
         self.steps = -(-problem.shard.total // self.size)
         with problem.world.guard():
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
-            self.kernel = Once(problem.shard.rows, centroids, largest, exact=problem.exact)
+            self.kernel = Once(choice_for(problem.shard.rows, centroids, largest, problem.exact))
 
     def step(self, state: State) -> None:
         """One batch: label, take the gradient over all ranks, move. A collective: one all-reduce per evaluation."""
@@ -233,6 +240,47 @@ class Training:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise InputError(f"solver.loss: gives {shape} for {len(rows)} rows; expected one number for each row")
         return loss.to(torch.float64)
+
+
+class GradientLearner:
+    """A step for each batch of a loader; the first one tells the scale of lr."""
+
+    def __init__(self, solver: Gradient, task: Task) -> None:
+        self.solver, self.task = replaced_size(solver), task
+        self.state: State | None = None
+        self.place: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def converged(self) -> bool:
+        return self.state is not None and self.state.converged
+
+    def learn(self, world: World, batch: Shard) -> float:
+        task = self.task
+        if self.state is None:
+            check_k(task.k, batch.total)
+        problem = pose(world, batch, task.metric, task.exact)
+        if self.state is None:
+            seeds = task.seeding(problem, task.k, task.seed)
+            self.state, self.place = self.solver.start(problem, seeds.centroids, task.seed), problem.centroids
+        before = self.state.loss[0]
+        Training(problem, self.solver, self.centroids()).step(self.state)
+        return self.state.loss[0] - before
+
+    def end_pass(self, rows: int) -> None:
+        assert self.state is not None
+        self.solver.end_pass(self.state)
+
+    def centroids(self) -> Tensor:
+        assert self.state is not None
+        assert self.place is not None
+        return self.place(self.state.centroids().detach())
+
+
+def replaced_size(solver: Gradient) -> Gradient:
+    """The same solver, whose batches are whatever they are given."""
+    other = copy.copy(solver)
+    other.batch_size = 2**62
+    return other
 
 
 def optimizer_maker(given: Any, lr: float, options: Mapping[str, Any]) -> OptimizerMaker:

@@ -8,21 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
+from distkmeans.errors import InputError
 from distkmeans.kernels.once import Once, OnceName, choice_for
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
 from distkmeans.solvers.batch import Scale, measure
 from distkmeans.solvers.draws import Draws
-from distkmeans.solvers.lloyd import label_type, mean_variance, unscaled
-from distkmeans.solvers.online import Rule, State, learn
-from distkmeans.stats import ClusterSums, inertia, tally
-
-CHUNK_ROWS = 1 << 16
-"""Rows of the last pass that are labelled at a time."""
+from distkmeans.solvers.labelling import label
+from distkmeans.solvers.learning import Task
+from distkmeans.solvers.lloyd import mean_variance, unscaled
+from distkmeans.solvers.online import Rule, State, learn, smooth
+from distkmeans.solvers.stream import Stream, StreamLearner
 
 
 @dataclass(frozen=True)
@@ -99,23 +98,15 @@ class MiniBatch:
         take = functools.partial(course.draws.batch, state.seed, state.step)
         found = measure(world, scale, take, state.centroids, state.hashes, course.kernel.assign)
         learn(world, problem.metric, scale, found, state, self.rule)
-        self._smooth(state, course)
+        smooth(state, course.draws.size / (course.draws.shard.total + 1), self.patience, course.limit)
 
-    def _smooth(self, state: State, course: Course) -> None:
-        """The end, as scikit-learn's ``_mini_batch_convergence``: the first batch tells of the seeding alone."""
-        if state.step == 1:
-            return
-        share = min(1.0, 2 * course.draws.size / (course.draws.shard.total + 1))
-        if state.smoothed is None or share == 1:
-            state.smoothed = state.inertia
-        else:
-            state.smoothed = state.smoothed * (1 - share) + state.inertia * share
-        if state.least is None or state.smoothed < state.least:
-            state.idle, state.least = 0, state.smoothed
-        else:
-            state.idle += 1
-        stalled = self.patience is not None and state.idle >= self.patience
-        state.converged = stalled or (course.limit is not None and state.shift <= course.limit)
+    def learner(self, task: Task) -> StreamLearner:
+        """Of batches that a loader brings: ``batch_size`` is the loader's. Raises InputError."""
+        if self.tol:
+            raise InputError(
+                f"solver.tol={self.tol:g}: a share of the variance of all rows, which a loader hides; use 0"
+            )
+        return StreamLearner(Stream(task.k, task.seeding, task.metric, self.rule, task.seed, task.exact), self.patience)
 
 
 def passes(course: Course, step: int) -> int:
@@ -141,15 +132,6 @@ def record(course: Course, state: State, seconds: float) -> Record:
 
 def finish(problem: Problem, course: Course, state: State) -> Solution:
     """Labels of all rows, and their inertia: exact, by one pass. A collective."""
-    shard, centroids = problem.shard, state.centroids
-    sums = ClusterSums.empty(problem.grid, len(centroids))
-    with problem.world.guard():
-        labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
-        for rows in shard.tiles(CHUNK_ROWS):
-            course.kernel.assign(shard.rows[rows], centroids, labels[rows])
-        tally(shard, None, labels, sums)
-    problem.world.sum_(sums.limbs)
-    problem.world.sum_(sums.counts)
-    cost = inertia(problem.moments.weighted_square, sums, centroids, problem.columns.exponent)
-    empty = int((sums.counts == 0).sum())
-    return Solution(centroids, labels, cost, passes(course, state.step), state.converged, empty, course.kernel.name)
+    found = label(problem, state.centroids, course.kernel)
+    end, name = (passes(course, state.step), state.converged), course.kernel.name
+    return Solution(state.centroids, found.labels, found.inertia, *end, found.empty, name)

@@ -80,6 +80,26 @@ def learn(world: World, metric: Metric, scale: Scale, found: Measured, state: St
     state.step += 1
 
 
+def smooth(state: State, share: float, patience: int | None, limit: float | None) -> None:
+    """The end, as scikit-learn's ``_mini_batch_convergence``: the first batch tells of the seeding alone.
+
+    share: of all rows that the batch was. patience: batches without a new least of the smoothed inertia, None for any
+    number. limit: of the squared shift, at the safe scale, None for none.
+    """
+    if state.step == 1:
+        return
+    weight = min(1.0, 2 * share)
+    if state.smoothed is None or weight == 1:
+        state.smoothed = state.inertia
+    else:
+        state.smoothed = state.smoothed * (1 - weight) + state.inertia * weight
+    if state.least is None or state.smoothed < state.least:
+        state.idle, state.least = 0, state.smoothed
+    else:
+        state.idle += 1
+    state.converged = (patience is not None and state.idle >= patience) or (limit is not None and state.shift <= limit)
+
+
 def moved(metric: Metric, scale: Scale, found: Measured, state: State, decay: float) -> tuple[Tensor, Tensor]:
     """New centres (K, D) and weights (K,): float64 element by element, rounded once."""
     sums, gained = found.totals(scale.by)

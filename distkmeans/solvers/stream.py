@@ -14,7 +14,7 @@ from distkmeans.kernels.once import Once, choice_for
 from distkmeans.metrics import Metric
 from distkmeans.problem import check_k, pose, refuse
 from distkmeans.solvers.batch import Scale, measure
-from distkmeans.solvers.online import Rule, State, learn
+from distkmeans.solvers.online import Rule, State, learn, smooth
 from distkmeans.transforms import apply
 from distkmeans.world import World
 
@@ -36,8 +36,11 @@ class Stream:
         rows: (n, D), this rank's part of the batch, as stored; weights: (n,) or None. The same bits however the batch
         is divided between ranks. The given state is left as it is. Raises InputError on all ranks. A collective.
         """
-        shard = own_shard(world, rows, weights)
-        return self._learn(world, self.begin(world, shard) if state is None else replace(state), shard)
+        return self.learn(world, None if state is None else replace(state), own_shard(world, rows, weights))
+
+    def learn(self, world: World, state: State | None, shard: Shard) -> State:
+        """The same, of a shard, the given state changed in place. A collective."""
+        return self._learn(world, self.begin(world, shard) if state is None else state, shard)
 
     def begin(self, world: World, shard: Shard) -> State:
         """Centres of weight 0, seeded from the rows. A collective."""
@@ -61,3 +64,29 @@ class Stream:
         found = measure(world, scale, lambda: shard, centroids, state.hashes, kernel.assign)
         learn(world, self.metric, scale, found, state, self.rule)
         return state
+
+
+class StreamLearner:
+    """The mini-batches of a loader. As no one knows how many rows it has, the first pass has no early end."""
+
+    def __init__(self, stream: Stream, patience: int | None) -> None:
+        self.stream, self.patience = stream, patience
+        self.state: State | None = None
+        self.rows = 0
+
+    @property
+    def converged(self) -> bool:
+        return self.state is not None and self.state.converged
+
+    def learn(self, world: World, batch: Shard) -> float:
+        self.state = self.stream.learn(world, self.state, batch)
+        if self.rows:
+            smooth(self.state, batch.total / (self.rows + 1), self.patience, None)
+        return self.state.inertia * batch.total
+
+    def end_pass(self, rows: int) -> None:
+        self.rows = rows
+
+    def centroids(self) -> Tensor:
+        assert self.state is not None
+        return self.state.centroids

@@ -99,7 +99,9 @@ def _mark(panels: list[Any], choice: Choice) -> None:
 
 def _ring(axes: Any, k: int, value: float, text: str) -> None:
     axes.axvline(k, color=RED, linestyle="--", linewidth=1)
-    axes.plot([k], [value], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=RED, linestyle="none")
+    axes.plot(
+        [k], [value], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=RED, linestyle="", clip_on=False
+    )
     axes.set_title(text, loc="right", fontsize=9, color=RED)
 
 

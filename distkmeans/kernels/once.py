@@ -1,12 +1,14 @@
 """Labels of rows that are seen once, such as the batches of a stream: nothing is kept of them.
 
-For narrow rows the compiled float32 pass is the fastest. For wider ones heads of bytes along the axes as they are cost
-no rotation, and so may pay even for one pass; that depends on the rows, and is tried on some of them.
+For few columns the compiled float32 pass is the fastest, or a matrix product. For many, heads may pay even for one
+pass: of bytes along the columns as they are, which costs no rotation, or short ones along the principal axes, where few
+of these hold the most. That depends on the rows, and is tried once on some of them.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -17,14 +19,21 @@ from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import Choice
 from distkmeans.kernels.dense import Dense
-from distkmeans.kernels.head import Axes, Cut, Form, Stages
+from distkmeans.kernels.head import Axes, Form, Stages
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
 
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-TRIALS = 2
+TRIAL_ROWS, SAMPLE_ROWS = 2048, 4096
+"""Rows of a trial; rows of which axes are found."""
+SHORT = {16: (14, 22), 8: (28, 60)}
+"""Lengths of short heads, by their bits."""
+SHARE = {16: 0.9, 8: 0.6}
+"""Of the variance, that the first axes must hold for a short head to be tried."""
+MOST_TURNED = 384
+"""Columns up to which principal axes are found: it takes as long as some batches."""
 
 
 class Once:
@@ -35,49 +44,53 @@ class Once:
     """
 
     def __init__(self, choice: Choice, kernel: OnceName = "auto", tile_rows: int | None = None, rows: int = 0) -> None:
-        self.choice, self.tile_rows = choice, tile_rows
         refusal = "" if kernel == "auto" else choice.refusal(kernel)
         if refusal:
             raise InputError(f"solver.kernel={kernel}: {refusal}; use auto")
-        self.stages: Stages | None = None
-        self.kind: str = kernel
-        if kernel == "auto":
-            self.kind = "dense" if tile_rows else self._fastest(rows)
-        if self.kind == "pruned" and self.stages is None:
-            self.stages = self._stages(choice.sample())
-        self.name = self._kernel(self.kind, choice.rows[:0], choice.centroids).name
+        self.choice, self.tile_rows = choice, tile_rows
+        names = [kernel] if kernel != "auto" else ["dense"] if tile_rows else ["triton", "narrow", "dense", "pruned"]
+        self.kind, self.stages = self._fastest([name for name in names if not choice.refusal(name)], rows)
+        self.name = self._kernel(self.kind, self.stages, choice.rows[:0], choice.centroids).name
 
     def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
         """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open."""
-        return self._kernel(self.kind, rows, centroids).assign(centroids, labels)
+        return self._kernel(self.kind, self.stages, rows, centroids).assign(centroids, labels)
 
-    def _fastest(self, rows: int) -> str:
-        able = [name for name in ("triton", "narrow", "pruned", "dense") if not self.choice.refusal(name)]
-        if able[0] != "pruned":
-            return able[0]
-        if rows * self.choice.rows.shape[1] * len(self.choice.centroids) < WORTH or not len(self.choice.rows):
-            return "dense"
-        sample = self.choice.rows[:: max(1, len(self.choice.rows) // rows)][:rows].contiguous()
-        self.stages = self._stages(sample)
-        return min(("pruned", "dense"), key=lambda name: self._seconds(name, sample))
+    def _fastest(self, names: list[str], rows: int) -> tuple[str, Stages | None]:
+        """Of these kernels, in the order of preference where there is no trial; and its heads."""
+        choice = self.choice
+        if names == ["pruned"]:
+            return "pruned", as_they_are(choice.sample())
+        few = rows * choice.rows.shape[1] * len(choice.centroids) < WORTH or not len(choice.rows)
+        if few or names[0] == "triton" or "pruned" not in names:
+            return names[0], None
+        sample = choice.rows[:: max(1, len(choice.rows) // min(rows, TRIAL_ROWS))][:TRIAL_ROWS].contiguous()
+        contenders: list[tuple[str, Stages | None]] = [(names[0], None)]
+        contenders += [("pruned", stages) for stages in self._heads(sample)]
+        return min(contenders, key=lambda contender: self._seconds(contender[0], contender[1], sample))
 
-    def _seconds(self, name: str, sample: Tensor) -> float:
-        labels = torch.empty(len(sample), dtype=torch.int32)
-        seconds = []
-        for _ in range(TRIALS):
+    def _heads(self, sample: Tensor) -> Iterator[Stages]:
+        rows, dims = self.choice.rows, self.choice.rows.shape[1]
+        yield as_they_are(sample)
+        if dims > MOST_TURNED:
+            return
+        axes, shares = Axes.principal(rows[:: max(1, len(rows) // SAMPLE_ROWS)])
+        for bits, lengths in SHORT.items():
+            for length in lengths:
+                if length < dims and shares[length - 1] >= SHARE[bits]:
+                    refined = axes.refined(sample, length) if bits == 16 else 0
+                    yield Stages.fitting(sample, axes, Form(bits, length, refined))
+
+    def _seconds(self, name: str, stages: Stages | None, sample: Tensor) -> float:
+        """Of a call with the sample: the better of two."""
+        labels, seconds = torch.empty(len(sample), dtype=torch.int32), []
+        for _ in range(2):
             begin = time.perf_counter()
-            self._kernel(name, sample, self.choice.centroids).assign(self.choice.centroids, labels)
+            self._kernel(name, stages, sample, self.choice.centroids).assign(self.choice.centroids, labels)
             seconds.append(time.perf_counter() - begin)
         return min(seconds)
 
-    @staticmethod
-    def _stages(sample: Tensor) -> Stages:
-        values = sample.to(torch.float32)
-        axes = Axes(values.mean(0) if len(values) else values.new_zeros(values.shape[1]), None)
-        form = Form(8, values.shape[1])
-        return Stages(Cut.along(values, axes, form) if len(values) else Cut(axes, form, 1.0))
-
-    def _kernel(self, name: str, rows: Tensor, centroids: Tensor) -> Kernel:
+    def _kernel(self, name: str, stages: Stages | None, rows: Tensor, centroids: Tensor) -> Kernel:
         choice = self.choice
         if name == "triton":
             from distkmeans.kernels.triton import Fused  # reads TRITON_INTERPRET as it is imported
@@ -85,9 +98,17 @@ class Once:
             return Fused(rows, centroids, choice.reach, None, choice.exact)
         if name == "narrow" and choice.library is not None:
             return Narrow(rows, choice.library, centroids, choice.reach, choice.exact)
-        if name == "pruned" and choice.library is not None and self.stages is not None:
-            return Pruned(rows, choice.library, self.stages, choice.reach, choice.exact)
+        if name == "pruned" and choice.library is not None and stages is not None:
+            return Pruned(rows, choice.library, stages, choice.reach, choice.exact)
         return Dense(rows, centroids, choice.reach, self.tile_rows, choice.exact)
+
+
+def as_they_are(sample: Tensor) -> Stages:
+    """Heads of bytes along the columns, seen from the mean of a sample of the rows (n, D)."""
+    values, dims = sample.to(torch.float32), sample.shape[1]
+    if not len(values):
+        values = values.new_zeros(1, dims)
+    return Stages.fitting(values, Axes(values.mean(0), torch.eye(dims, dtype=torch.float64)), Form(8, dims))
 
 
 def choice_for(like: Tensor, centroids: Tensor, largest: float, exact: bool = True) -> Choice:

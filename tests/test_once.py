@@ -1,0 +1,83 @@
+"""Kernels for rows that are seen once: whichever is taken, labels are the true argmin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import distkmeans
+from distkmeans import native
+from distkmeans.data.patches import open_patches
+from distkmeans.kernels import once
+from distkmeans.kernels.dense import Dense, largest_of
+from distkmeans.kernels.once import Once, OnceName, choice_for
+from tests import oracle
+
+compiled = pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
+
+
+def made(x: np.ndarray, centroids: np.ndarray, kernel: OnceName = "auto", rows: int = 0) -> Once:
+    rows_, targets = torch.from_numpy(x), torch.from_numpy(centroids)
+    return Once(choice_for(rows_, targets, max(largest_of(rows_), largest_of(targets))), kernel, rows=rows)
+
+
+def labels_of(kernel: Once, x: np.ndarray, centroids: np.ndarray) -> list[int]:
+    labels = torch.empty(len(x), dtype=torch.int32)
+    kernel.assign(torch.from_numpy(x), torch.from_numpy(centroids), labels)
+    return labels.tolist()
+
+
+@compiled
+@pytest.mark.parametrize("kernel", ["auto", "dense", "narrow", "pruned"])
+@pytest.mark.parametrize("kind", ["lattice", "far", "edge", "halves", "bytes", "duplicates"])
+def test_batch_after_batch_with_other_centroids(kind: str, kernel: OnceName) -> None:
+    x = oracle.rows(kind, 120, 6, seed=1)
+    centroids = x[:30].astype(np.float32)
+    taken = made(x, centroids, kernel)
+    for start in (0, 40, 80, 119, 120):  # the last one brings no rows
+        batch, targets = x[start : start + 40], centroids * np.float32(1 + start / 64)
+        assert labels_of(taken, batch, targets) == oracle.nearest(batch, targets)
+
+
+@compiled
+@pytest.mark.parametrize("kind", ["normal", "spread", "duplicates"])
+def test_a_trial_is_between_exact_kernels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "WORTH", 1)
+    for dims in (5, 70):
+        x = oracle.rows(kind, 300, dims, seed=2)
+        centroids = x[:40].copy()
+        expected = torch.empty(300, dtype=torch.int32)
+        Dense(torch.from_numpy(x), torch.from_numpy(centroids), 1e30, None, True).assign(
+            torch.from_numpy(centroids), expected
+        )
+        assert labels_of(made(x, centroids, rows=200), x, centroids) == expected.tolist()
+
+
+@compiled
+def test_all_heads_that_are_tried_are_exact() -> None:
+    """Of photographs short heads hold nearly all; whichever wins the trial, here each one has its turn."""
+    x = open_patches().values[::200].to(torch.float32).numpy()
+    centroids = x[:50].copy()
+    expected = labels_of(made(x, centroids, "dense"), x, centroids)
+    taken = made(x, centroids)
+    heads = list(taken._heads(torch.from_numpy(x)))
+    assert len(heads) > 2
+    for taken.stages in heads:
+        taken.kind = "pruned"
+        assert labels_of(taken, x, centroids) == expected
+
+
+@compiled
+def test_many_columns_are_not_turned() -> None:
+    x = oracle.rows("normal", 50, once.MOST_TURNED + 1, seed=0)
+    assert len(list(made(x, x[:5])._heads(torch.from_numpy(x)))) == 1
+
+
+def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.CHOICE, "off")
+    x = oracle.rows("lattice", 90, 4, seed=0)
+    assert made(x, x[:9]).name == "torch-dense"
+    assert labels_of(made(x, x[:9], rows=10**9), x, x[:9]) == oracle.nearest(x, x[:9])
+    with pytest.raises(distkmeans.InputError, match=r"solver.kernel=pruned: the compiled kernels cannot be used"):
+        made(x, x[:9], "pruned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -56,10 +57,21 @@ def lay_out(folder: Path) -> None:
         (folder / name).mkdir(exist_ok=True)
     for path in ("embeddings.npy", "shards/a.npy", "embeddings/a.npy"):
         np.save(folder / path, x)
+    np.save(folder / "centroids.npy", x[:8])
+
+
+def lay_out_runs(folder: Path) -> None:
+    """Two finished runs, for the lines that use what is there."""
+    with contextlib.chdir(folder):
+        for name in ("first", "second"):
+            rows = ["data=npy", "data.path=embeddings.npy", f"run.dir=runs/{name}", "report=none"]
+            assert cli.main(rows, ROOT / "conf") == 0
 
 
 def run_line(line: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     lay_out(folder)
+    if "distkmeans.apply" in line or "distkmeans.runs" in line:
+        lay_out_runs(folder)
     return subprocess.run(
         typed(line, folder),
         shell=True,
@@ -79,6 +91,10 @@ def test_a_command_of_the_docs_runs(line: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if "distkmeans.native" in line:
         assert done.stdout.startswith("built _kernels")
+    elif "distkmeans.apply" in line:
+        assert (tmp_path / "labelled" / "apply.json").exists()
+    elif "distkmeans.runs" in line:
+        assert all(text in done.stdout for text in ("runs/first", "runs/second", "finished"))
     elif "dry_run" in line or "--help" in line or "--cfg" in line:
         assert len(done.stdout.splitlines()) > 5
         assert not list((tmp_path / "runs").iterdir())

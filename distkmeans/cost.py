@@ -14,12 +14,15 @@ from distkmeans.init.plus_plus import trials
 from distkmeans.init.potential import KEPT_ELEMENTS, KEPT_FRUGAL, TILE_ROWS
 from distkmeans.kernels.choose import LONGEST
 from distkmeans.kernels.dense import automatic_tile
+from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.settings import Settings
 from distkmeans.solvers.lloyd import label_type
 
 PROCESS_BYTES = 330 << 20
 """A process that has loaded torch, before it reads a row (torch 2.13, CPU)."""
+GEOMETRY_BYTES = 32
+"""Of a row with a metric that brings its own steps: costs, and labels as they are moved (solvers/alternating.py)."""
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -73,6 +76,8 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
 
 def head_bytes(settings: Settings, dims: int, stored: torch.dtype) -> int:
     """Of a row's head at most, and of its copy while heads are sorted: kernels/pruned.py."""
+    if isinstance(settings.metric, Geometry):
+        return GEOMETRY_BYTES
     if settings.frugal or stored == torch.float64:
         return 0
     return 2 * 4 * (native.HEADER + 1 + -(-min(dims, LONGEST) // 4))
@@ -89,7 +94,8 @@ def _seeding_bytes(settings: Settings, rows: int, dims: int, k: int) -> int:
     if name not in ("plus_plus", "parallel"):
         return rows * 16 if seeding.draws else 0
     taken = min(rows, getattr(seeding, "sample", None) or rows)
-    potential = taken * ((0 if settings.frugal else 4 * dims) + 32)
+    on_grid = 0 if settings.frugal or isinstance(settings.metric, Geometry) else 4 * dims
+    potential = taken * (on_grid + 32)
     if name == "plus_plus":
         scores = min(taken, FRUGAL_ROWS if settings.frugal else TILE_ROWS) * 4 * (trials(k) + 1)
         kept = KEPT_FRUGAL if settings.frugal else KEPT_ELEMENTS

@@ -18,6 +18,7 @@ from distkmeans.data.ids import read_ids
 from distkmeans.data.shard import Shard, described, weighted
 from distkmeans.errors import InputError
 from distkmeans.init.random import Random
+from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem, pose
 from distkmeans.reading import Opened, Reader
 from distkmeans.report.claim import check_free, existing
@@ -113,7 +114,7 @@ def _lines(
         ("ranks", f"{ranks} on {device}"),
         ("memory", f"about {bytes_told(memory.total)} per rank: {memory.told()}; {_available(world, memory, ranks)}"),
         ("passes", ", ".join(f"{name} {count}" for name, count in passes_of(settings, source.rows))),
-        ("network", f"one all-reduce of {bytes_told(memory.packet)} per iteration" if ranks > 1 else "not used"),
+        ("network", _network(settings, memory) if ranks > 1 else "not used"),
         ("disk", _disk(source.rows * label_type(k).itemsize, Path(settings.run.dir or "runs"))),
         (
             "time",
@@ -121,6 +122,12 @@ def _lines(
         ),
         ("results", f"{settings.run.dir or 'a new directory under runs'}{os.sep}"),
     ]
+
+
+def _network(settings: Settings, memory: Memory) -> str:
+    if isinstance(settings.metric, Geometry):
+        return f"several all-reduces per iteration, as metric={settings.metric.name} finds its centres"
+    return f"one all-reduce of {bytes_told(memory.packet)} per iteration"
 
 
 def _disk(labels: int, path: Path) -> str:

@@ -62,3 +62,54 @@ def rounded(value: Fraction, dtype: np.dtype) -> float:
     guess = np.float32(value.numerator / value.denominator)
     near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
     return float(min(near, key=lambda c: (abs(Fraction(float(c)) - value), int(c.view(np.int32)) & 1)))
+
+
+def l1_distance(a: np.ndarray, b: np.ndarray) -> Fraction:
+    return sum((abs(p - q) for p, q in zip(fractions(a), fractions(b), strict=True)), Fraction(0))
+
+
+def inner_product(a: np.ndarray, b: np.ndarray) -> Fraction:
+    return sum((p * q for p, q in zip(fractions(a), fractions(b), strict=True)), Fraction(0))
+
+
+def nearest_l1(x: np.ndarray, centroids: np.ndarray) -> list[int]:
+    """The true argmin of the L1 distance of every row, the lowest index on a tie."""
+    distances = [[l1_distance(row, centroid) for centroid in centroids] for row in x]
+    return [row.index(min(row)) for row in distances]
+
+
+def largest_product(x: np.ndarray, centroids: np.ndarray) -> list[int]:
+    """The true argmax of the inner product of every row, the lowest index on a tie."""
+    products = [[inner_product(row, centroid) for centroid in centroids] for row in x]
+    return [row.index(max(row)) for row in products]
+
+
+def lower_median(values: np.ndarray, weights: np.ndarray | None) -> Fraction:
+    """The least value up to which half of the weight lies."""
+    scale = [Fraction(1)] * len(values) if weights is None else fractions(weights)
+    below, half = Fraction(0), sum(scale, Fraction(0)) / 2
+    for value, weight in sorted(zip(fractions(values), scale, strict=True)):
+        below += weight
+        if weight and below >= half:
+            return value
+    raise ValueError("no weight")
+
+
+def k_medians(x: np.ndarray, start: np.ndarray, weights: np.ndarray | None, steps: int) -> tuple[list, list, Fraction]:
+    """Lloyd's algorithm with medians, clusters without weight keeping their centroid: (centroids, labels, cost)."""
+    centroids = start.astype(np.float64)
+    for _ in range(steps):
+        labels = np.array(nearest_l1(x, centroids))
+        moved = centroids.copy()
+        for cluster in range(len(start)):
+            mine = labels == cluster
+            if mine.any() and (weights is None or weights[mine].any()):
+                part = None if weights is None else weights[mine]
+                moved[cluster] = [float(lower_median(x[mine, column], part)) for column in range(x.shape[1])]
+        if (moved == centroids).all():
+            break
+        centroids = moved
+    labels = nearest_l1(x, centroids)
+    scale = [Fraction(1)] * len(x) if weights is None else fractions(weights)
+    pairs = zip(x, labels, scale, strict=True)
+    return centroids.tolist(), labels, sum((w * l1_distance(r, centroids[k]) for r, k, w in pairs), Fraction(0))

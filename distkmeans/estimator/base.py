@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from abc import ABC
 from collections.abc import Callable
@@ -148,7 +149,7 @@ class CentroidModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     @property
     def _metric(self) -> Metric:
-        return metrics.build(self.metric)
+        return metric_named(self.metric)
 
     @property
     def _n_features_out(self) -> int:
@@ -170,6 +171,12 @@ class CentroidModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+@functools.cache
+def metric_named(name: str) -> Metric:
+    """A metric without options; it has no state."""
+    return metrics.build(name)
 
 
 def say(world: World, text: str, kind: type[Warning]) -> None:

@@ -14,6 +14,7 @@ from distkmeans.estimator.rows import explained
 from distkmeans.estimator.scikit import Interval, checks_parameters
 from distkmeans.estimator.seeding import seed_of, seeding_of
 from distkmeans.init.given import Given
+from distkmeans.kernels.once import Once
 from distkmeans.model import like
 from distkmeans.problem import Problem
 from distkmeans.solvers.best_seeds import best_seeds
@@ -116,7 +117,7 @@ class MiniBatchKMeans(CentroidModel):
         self._keep(state, X)
         self.n_iter_ = passes(course, state.step)
         if self.compute_labels:
-            self._label(problem, X)
+            self._label(problem, X, course.kernel)
         else:
             self.inertia_ = mean_inertia(course, state) * course.draws.weight
         return self
@@ -174,8 +175,8 @@ class MiniBatchKMeans(CentroidModel):
         self._state, self.n_steps_ = state, state.step
         self.cluster_centers_ = like(state.centroids, X)
 
-    def _label(self, problem: Problem, X: Any) -> None:
-        found = label(problem, self._state.centroids.to(problem.shard.centroid_type))
+    def _label(self, problem: Problem, X: Any, kernel: Once | None = None) -> None:
+        found = label(problem, self._state.centroids.to(problem.shard.centroid_type), kernel)
         self.labels_, self.inertia_ = like(found.labels, X), found.inertia
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.kernels.dense import largest_of
-from distkmeans.kernels.once import Once
+from distkmeans.kernels.once import Once, choice_for
 from distkmeans.problem import Problem
 from distkmeans.solvers.lloyd import label_type
 from distkmeans.stats import ClusterSums, inertia, tally
@@ -36,7 +36,7 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
     with world.guard():
         if kernel is None:
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
-            kernel = Once(shard.rows, centroids, largest, None, problem.exact)
+            kernel = Once(choice_for(shard.rows, centroids, largest, problem.exact), rows=min(len(shard), CHUNK_ROWS))
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
             kernel.assign(shard.rows[rows], centroids, labels[rows])

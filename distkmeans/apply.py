@@ -15,6 +15,7 @@ from distkmeans.errors import InputError
 from distkmeans.help import registered
 from distkmeans.launcher import is_rank_zero
 from distkmeans.metrics import metrics
+from distkmeans.model import Model
 from distkmeans.saved import of_file, of_run
 from distkmeans.settings import import_plugins, named
 from distkmeans.world import Device, World
@@ -29,7 +30,7 @@ Labels and squared distances of new rows, by the transform and the centroids of 
 Keys
   run.dir=DIR          a finished run
   centroids=FILE       instead of it, npy or safetensors: centroids (K, D) that another program has written
-  metric=NAME          of centroids from a file: euclidean, or cosine
+  metric=NAME          of centroids from a file: euclidean, or another that runs can have, such as cosine
   out.dir=DIR          labels/ and distances/, one part per rank, in row order, and apply.json
   out.overwrite=true   replace what an earlier apply left there
   run.device=auto      auto, cpu or cuda
@@ -69,16 +70,16 @@ class Keys:
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, checked but for what only files tell. given: as it was written. data: a source and its options.
+    """A command line, checked but for what only files tell. given: as it was written.
 
-    title: what is applied.
+    data, metric: their names and options.
     """
 
     given: Mapping[str, Any]
     run: RunKeys
     out: OutKeys
     centroids: str | None
-    metric: str
+    metric: tuple[str, dict[str, Any]]
     data: tuple[str, dict[str, Any]]
     ids: str | None
 
@@ -94,10 +95,10 @@ class Request:
         for key in ("weights", "truth"):
             if options.pop(key, None) is not None:
                 raise InputError(f"data.{key}: labels and distances do not depend on it; leave it out")
-        metric = "euclidean" if keys.metric is None else named(metrics, keys.metric)[0]
-        return Request(
-            given, run, out, keys.centroids, metric, (name, schema.check(sources[name], options, "data.")), ids
-        )
+        data = name, schema.check(sources[name], options, "data.")
+        name, options = named(metrics, "euclidean" if keys.metric is None else keys.metric)
+        metric = name, schema.check(metrics[name], options, "metric.")
+        return Request(given, run, out, keys.centroids, metric, data, ids)
 
     @property
     def device(self) -> str:
@@ -105,17 +106,24 @@ class Request:
 
     def wanted(self) -> Wanted:
         """The same in terms of what is to be done."""
-        run, centroids = self.run.dir, self.centroids
-        title = f"run.dir={run}" if centroids is None else f"centroids={centroids}"
         return Wanted(
-            model=lambda: of_run(str(run), title) if centroids is None else of_file(centroids, self.metric, title),
-            title=title,
+            model=self._model,
+            title=self._title,
             source=lambda: sources.build(*self.data),
             ids=self.ids,
             out=self.out.dir,
             overwrite=self.out.overwrite,
             asked=self.given,
         )
+
+    @property
+    def _title(self) -> str:
+        return f"run.dir={self.run.dir}" if self.centroids is None else f"centroids={self.centroids}"
+
+    def _model(self) -> Model:
+        if self.centroids is None:
+            return of_run(str(self.run.dir), self._title)
+        return of_file(self.centroids, metrics.build(*self.metric), self._title)
 
 
 def _refuse_models(run_dir: str | None, keys: Keys) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distkmeans.data.centroid_file import read_centroids
 from distkmeans.errors import InputError, first_line
-from distkmeans.metrics import metrics
+from distkmeans.metrics import Metric, metrics
 from distkmeans.model import Model
 from distkmeans.registry import Registry
 from distkmeans.report.run_dir import FAILURE, SWEEP, holds_run, read_config, read_transform
@@ -28,27 +28,26 @@ def load(path: str | os.PathLike[str], metric: str | None = None) -> Model:
     """
     what = os.fspath(path)
     if os.path.isfile(path):
-        return of_file(path, metric or "euclidean", what)
+        return of_file(path, metrics.build(metric or "euclidean"), what)
     if metric is not None:
         raise InputError(f"metric={metric}: {what} is no file of centroids, and a run has a metric of its own")
     return of_run(path, what)
 
 
-def of_file(path: str | os.PathLike[str], metric: str, what: str) -> Model:
+def of_file(path: str | os.PathLike[str], metric: Metric, what: str) -> Model:
     """Centroids as they are stored, float64 where they are neither float32 nor float64, placed by the metric."""
     centroids = read_centroids(os.fspath(path), what)
     if centroids.dtype not in (torch.float32, torch.float64):
         centroids = centroids.to(torch.float64)
     if not len(centroids) or not centroids.shape[1]:
         raise InputError(f"{what}: shape {tuple(centroids.shape)}; expected at least one centroid of one column")
-    chosen = metrics.build(metric)
     bad = ~torch.isfinite(centroids).all(1)
     if bad.any():
         raise InputError(f"{what}, row {int(bad.nonzero()[0])}: NaN or Inf")
-    refused, why = chosen.refuse(centroids)
+    refused, why = metric.refuse(centroids)
     if refused.any():
         raise InputError(f"{what}, row {int(refused.nonzero()[0])}: {why}")
-    return Model(chosen.place(centroids) + 0.0, transforms.build("none"), chosen)
+    return Model(metric.place(centroids) + 0.0, transforms.build("none"), metric)
 
 
 def of_run(path: str | os.PathLike[str], what: str) -> Model:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -241,6 +242,34 @@ def test_help_tells_every_source_and_key(plugins: Path, capsys: pytest.CaptureFi
     assert joined(plugins / "out" / "distances").tolist() == [5, 5, 5]
 
 
+def test_a_metric_of_ones_own(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugins / "power.py").write_text(
+        "from distkmeans.metrics import metrics\n\n@metrics.register('power')\nclass Power:\n"
+        "    def __init__(self, p: float):\n        self.p = p\n"
+        "    def distance(self, rows, centroids):\n"
+        "        return (rows[:, None] - centroids).abs().pow(self.p).sum(2)\n"
+    )
+    np.save("c.npy", np.eye(3)[:2])
+    np.save("x.npy", np.full((4, 3), 0.75))
+    command = ["centroids=c.npy", "plugins=[power]", "metric=power", "data=npy", "data.path=x.npy", "out.dir=out"]
+    assert apply.main([*command, "metric.p=4"]) == 0
+    assert joined(plugins / "out" / "distances").tolist() == [0.25**4 + 2 * 0.75**4] * 4
+    assert apply.main([*command, "metric.q=4"]) == 1
+    assert "metric.q: unknown key" in capsys.readouterr().err
+
+
+def test_a_killed_apply_can_be_done_again(home: Path) -> None:
+    parts = home / "killed" / "labels.part"
+    parts.mkdir(parents=True)
+    (home / "killed" / "apply.yaml").touch()
+    (parts / "part-00006-of-00008.npy").touch()
+    arguments = [*RUN, *DATA, "out.dir=killed"]
+    assert "holds results of apply already" in attempt(0, home, arguments)[1]
+    assert attempt(0, home, [*arguments, "out.overwrite=true"])[0] == 0
+    assert [path.name for path in (home / "killed" / "labels").iterdir()] == ["part-00000-of-00001.npy"]
+    assert not parts.exists()
+
+
 def test_a_kernel_serves_rows_that_it_was_not_chosen_for() -> None:
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((30_000, 48)).astype(np.float32))
     centroids = x[:128].clone()
@@ -298,16 +327,15 @@ class TestCentroidFiles:
             unit = self.x / np.linalg.norm(self.x, axis=1, keepdims=True)
             assert model.predict(self.x).tolist() == (unit @ unit[:5].T).argmax(1).tolist()
 
-    @pytest.mark.parametrize("name", ["m.pkl", "m.joblib", "m.pickle", "m.sav", "m", "gz.joblib", "m.pt", "m.npy"])
+    @pytest.mark.parametrize("name", ["m.pkl", "m.joblib", "m.pickle", "m.sav", "m", "gz.joblib", "zlib", "m.pt", "m.npy"])
     def test_pickles_are_refused_with_the_reason(self, tmp_path: Path, name: str, home: Path) -> None:
         path = tmp_path / name
         if name == "m.pt":
             torch.save(torch.ones(2, 2), path)
         elif name == "m.npy":
             np.save(path, np.array([[1, "a"]], dtype=object), allow_pickle=True)
-        elif name == "gz.joblib":
-            joblib = pytest.importorskip("joblib")
-            joblib.dump({"a": Armed()}, path, compress=("gzip", 3))
+        elif name in ("gz.joblib", "zlib"):
+            joblib.dump({"a": Armed()}, path, compress=("zlib" if name == "zlib" else "gzip", 3))
         else:
             path.write_bytes(pickle.dumps(Armed()))
         with pytest.raises(distkmeans.InputError) as caught:

@@ -15,7 +15,17 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".sav", ".pt", ".pth")
 """Endings under which pickle, joblib and torch write."""
 PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """How a pickle begins."""
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x01", b"x\x9c", b"x\xda", b"\x5d\x00\x00", b"\x04\x22\x4d\x18")
+COMPRESSED = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"x\x01",
+    b"x^",
+    b"x\x9c",
+    b"x\xda",
+    b"\x5d\x00\x00",
+    b"\x04\x22\x4d\x18",
+)
 """How what joblib has compressed begins: gzip, bz2, xz, zlib, lzma, lz4."""
 
 

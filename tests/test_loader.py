@@ -16,6 +16,8 @@ from distkmeans.data.blobs import Blobs
 from distkmeans.errors import InputError
 from distkmeans.solvers.gradient import Gradient
 from distkmeans.solvers.minibatch import MiniBatch
+from tests.conftest import ROOT
+from tests.test_readme import blocks
 from tests.worlds import Ranks
 
 
@@ -149,3 +151,8 @@ def test_mistakes_are_told(options: dict[str, Any], told: str) -> None:
 def test_the_width_of_a_later_batch() -> None:
     with pytest.raises(InputError, match="x: 2 columns; the batches before had 3"):
         distkmeans.fit(iter([blobs(100), blobs(100)[:, :2]]), 3, solver="minibatch")
+
+
+def test_the_examples_of_the_docs_run() -> None:
+    for code in blocks("python", (ROOT / "docs" / "loaders.md").read_text()):
+        exec(compile(code, "loaders.md", "exec"), {"__name__": "loaders"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 import distkmeans
 from distkmeans import InputError, nn
 from distkmeans.nn import distances
+from tests.conftest import ROOT
 from tests.worlds import Ranks
 
 KINDS = ("kmeans", "dec", "commitment")
@@ -42,7 +44,7 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gaussian": assigned(None),
     "student": assigned(1.0),
     "kmeans": nn.ClusterLoss("kmeans"),
-    "dec": lambda x, c: nn.ClusterLoss("dec", weight=0.3)(x, c, TARGET),
+    "dec": lambda x, c: nn.ClusterLoss("dec", weight=0.3, temperature=0.7)(x, c, TARGET),
 }
 
 
@@ -103,6 +105,7 @@ def test_target_distribution_is_the_papers() -> None:
     p = nn.target_distribution(student)
     torch.testing.assert_close(loss(x, c), (p * (p / student).log()).sum() / 7)
     torch.testing.assert_close(nn.SoftAssign(c, freedom=1.0)(x), student)
+    torch.testing.assert_close(nn.ClusterLoss("dec", temperature=4.0)(2 * x, 2 * c), loss(x, c))
 
 
 def test_soft_assignment_hardens_with_the_temperature() -> None:
@@ -278,6 +281,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.ClusterLoss("dek"), "kind=dek: expected kmeans, dec or commitment; did you mean dec"),
     (lambda: nn.ClusterLoss()(normal(3, 2), normal(2, 3)), r"x: shape \(3, 2\), but the centroids have 3 columns"),
     (lambda: nn.ClusterLoss()(normal(3, 2), normal(2, 2), normal(3, 2)), "target: a loss of kind=kmeans has none"),
+    (lambda: nn.ClusterLoss("kmeans", temperature=2), "temperature=2: a loss of kind=kmeans has none"),
     (lambda: nn.VectorQuantize(normal(2, 2), ema=nn.Ema(decay=2)), "ema.decay=2: expected a number, 0 to 1"),
     (lambda: nn.VectorQuantize(normal(2, 2), revival=nn.Revival(after=0)), "revival.after=0: expected a whole number"),
     (lambda: nn.VectorQuantize(normal(2, 2), commitment=-1), "commitment=-1: expected a number, 0 or more"),
@@ -306,7 +310,7 @@ class Compressor(torch.nn.Module):
         revival = nn.Revival(after=2, at_once=2)
         self.quantize = nn.VectorQuantize(codebook, ema=ema, revival=revival, group=group)
         self.assign = nn.SoftAssign(normal(3, 4, seed=4), freedom=1.0)
-        self.losses = torch.nn.ModuleList([nn.ClusterLoss(kind, 0.1, group) for kind in KINDS])
+        self.losses = torch.nn.ModuleList([nn.ClusterLoss(kind, 0.1, group=group) for kind in KINDS])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.encode(x)
@@ -322,11 +326,11 @@ def batches(even: bool) -> list[Tensor]:
     return [normal(size, 2, 6, seed=30 + step) * 2 for step, size in enumerate(sizes)]
 
 
-def trained(rank: int, size: int, ema: nn.Ema | None, even: bool, compiled: bool = False) -> dict[str, Any]:
+def trained(rank: int, size: int, ema: nn.Ema | None, even: bool, compiled: str | None = None) -> dict[str, Any]:
     """Losses, gradients and state of a few steps; one rank has the batches of all."""
     inner = Compressor(ema)
     module = DistributedDataParallel(inner) if size > 1 else inner
-    run = torch.compile(inner, fullgraph=True, backend="aot_eager") if compiled else module
+    run = torch.compile(inner, fullgraph=True, backend=compiled) if compiled else module
     optimizer = torch.optim.SGD(inner.parameters(), lr=0.05, momentum=0.5)
     told: dict[str, Any] = {"losses": [], "gradients": [], "codebooks": []}
     for batch in batches(even):
@@ -378,12 +382,17 @@ def test_compiles_without_a_graph_break(ema: nn.Ema | None) -> None:
     told = torch._dynamo.explain(Compressor(ema))(normal(24, 6))
     assert (told.graph_count, told.graph_break_count) == (1, 0)
     torch._dynamo.reset()
-    alike(trained(0, 1, ema, True), trained(0, 1, ema, True, compiled=True))
+    alike(trained(0, 1, ema, True), trained(0, 1, ema, True, compiled="aot_eager"))
+
+
+def test_compiles_for_batches_of_any_size() -> None:
+    torch._dynamo.reset()
+    alike(trained(0, 1, nn.Ema(0.8), False), trained(0, 1, nn.Ema(0.8), False, compiled="eager"))
 
 
 def test_compiles_on_two_ranks(ranks: Callable[[int], Ranks]) -> None:
     alone = trained(0, 1, nn.Ema(0.8), True)
-    for told in ranks(2)(trained, 2, nn.Ema(0.8), True, True):
+    for told in ranks(2)(trained, 2, nn.Ema(0.8), True, "aot_eager"):
         alike(alone, told)
 
 
@@ -405,3 +414,13 @@ def test_groups_and_evaluation(ranks: Callable[[int], Ranks]) -> None:
     assert told[0][1] == told[1][1] == pytest.approx((told[0][3] + told[1][3]) / 2)
     assert told[2][1] == told[2][3]
     assert told[0][3] != told[1][3]
+
+
+def test_the_docs_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "nn.md").read_text()
+    codes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(codes) == 2
+    for code in codes:
+        exec(compile(code, "docs/nn.md", "exec"), {})
+    assert re.fullmatch(r"perplexity \d+\.\d of 32 codes\n", capsys.readouterr().out)
+    assert {name for name in nn.__all__ if name not in page} == set()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distkmeans.errors import InputError
 from distkmeans.nn.batch import ALONE, Group, Ranks, mean_of
 from distkmeans.nn.distances import gaps, nearest, squared_distances
-from distkmeans.nn.soft_assign import scores
+from distkmeans.nn.soft_assign import Positive, scores
 from distkmeans.schema import Range, check_value
 
 Kind = Literal["kmeans", "dec", "commitment"]
@@ -22,7 +22,7 @@ class ClusterLoss(nn.Module):
     kmeans: the mean over rows of min_k ||x - c_k||^2, inertia / N; its gradient reaches rows and centroids.
     dec: the mean over rows of KL(P || Q), Q Student's t of one degree between rows and centroids, and P its
     ``target_distribution`` over the batch, or the rows' ``target`` (..., K), computed at the last update over all rows;
-    P is held constant. Xie, Girshick and Farhadi (2016), equations 1 to 5.
+    P is held constant. Xie, Girshick and Farhadi (2016), equations 1 to 5. temperature: of Q, as for ``SoftAssign``.
     commitment: the mean over rows of ||x - sg(c)||^2, c the nearest; its gradient reaches the rows alone. The last term
     of van den Oord, Vinyals and Kavukcuoglu (2017), equation 3, there with weight 0.25, beside a straight-through
     decoder input: ``VectorQuantize`` gives both.
@@ -36,11 +36,15 @@ class ClusterLoss(nn.Module):
         self,
         kind: Kind = "kmeans",
         weight: Annotated[float, Range(0)] = 1.0,
+        temperature: Positive = 1.0,
         group: Group = None,
     ) -> None:
         super().__init__()
         self.kind = check_value("kind", kind, Kind)
         self.weight = check_value("weight", weight, Annotated[float, Range(0)])
+        self.temperature = check_value("temperature", temperature, Positive)
+        if self.kind != "dec" and self.temperature != 1:
+            raise InputError(f"temperature={temperature}: a loss of kind={self.kind} has none; expected kind=dec")
         self.ranks = Ranks(group)
 
     def forward(self, x: Tensor, centroids: Tensor, target: Tensor | None = None) -> Tensor:
@@ -49,14 +53,15 @@ class ClusterLoss(nn.Module):
         ranks = self.ranks if self.training else ALONE
         rows = x.reshape(-1, x.shape[-1])
         if self.kind == "dec":
-            values = _divergence(rows, centroids, target, ranks)
+            distances = squared_distances(rows, centroids) / self.temperature
+            values = _divergence(distances, target, ranks)
         else:
             held = centroids.detach() if self.kind == "commitment" else centroids
             values = gaps(rows, held, nearest(rows, held))
         return self.weight * mean_of(values, ranks)
 
     def extra_repr(self) -> str:
-        return f"kind={self.kind}, weight={self.weight}"
+        return f"kind={self.kind}, weight={self.weight}, temperature={self.temperature}"
 
 
 def target_distribution(q: Tensor, frequencies: Tensor | None = None, group: Group = None) -> Tensor:
@@ -78,8 +83,8 @@ def _target(q: Tensor, frequencies: Tensor | None, ranks: Ranks) -> Tensor:
     return raw / raw.sum(-1, keepdim=True).clamp(min=tiny)
 
 
-def _divergence(rows: Tensor, centroids: Tensor, target: Tensor | None, ranks: Ranks) -> Tensor:
-    """KL(P || Q) of each row: (N,)."""
-    log_q = scores(squared_distances(rows, centroids), freedom=1.0).log_softmax(-1)
+def _divergence(distances: Tensor, target: Tensor | None, ranks: Ranks) -> Tensor:
+    """KL(P || Q) of each row of squared distances (N, K): (N,)."""
+    log_q = scores(distances, freedom=1.0).log_softmax(-1)
     p = _target(log_q.exp(), None, ranks) if target is None else target.detach().reshape(log_q.shape).to(log_q.dtype)
     return (torch.xlogy(p, p) - p * log_q).sum(-1)

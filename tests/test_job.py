@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 FILES = {"centroids.npy", "centroids.safetensors", "config.yaml", "labels", "log.txt", "metrics.jsonl", "plots"}
-FILES |= {"summary.json", "transform.safetensors"}
+FILES |= {"report.html", "summary.json", "transform.safetensors"}
 
 
 def read(run: Path) -> tuple[bytes, bytes, str]:

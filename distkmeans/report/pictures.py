@@ -119,7 +119,7 @@ class Pictures:
         order = torch.argsort(sizes, descending=True, stable=True)[:SHOWN_IMAGES].cpu()
         columns = min(len(order), 10)
         lines = -(-len(order) // columns)
-        figure = blank((0.56 * columns + 0.1, 0.64 * lines + 0.55))
+        figure = blank((0.62 * columns + 0.1, 0.71 * lines + 0.6))
         after = "" if transform == "none" else f", after {transform}"
         shown = "" if len(order) == len(centroids) else f", the {len(order)} largest clusters"
         figure.suptitle(f"{self.title}: centroids{after}{shown}\n(number: rows of the cluster)", fontsize=8)

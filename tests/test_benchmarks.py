@@ -143,6 +143,15 @@ def test_seeding(tmp_path: Path) -> None:
     assert is_picture(out / "seeding.png")
 
 
+def test_estimator(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = bench("estimator", "--case", "500x4x6", "--turns", "1", "--threads", "1", out=out)
+    assert done.returncode == 0, done.stderr
+    (row,) = table(out / "estimator.csv", done.stdout)
+    assert float(row["ratio"]) == pytest.approx(float(row["KMeans s"]) / float(row["fit s"]))
+    assert is_picture(out / "estimator.png")
+
+
 def test_exactness(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = bench("exactness", "--case", "600x8x4", *TINY, out=out)

@@ -311,6 +311,16 @@ def test_stability_is_the_mean_over_pairs() -> None:
     assert found < 1
 
 
+def test_a_fit_that_fails_leaves_stability_without_a_value(caplog: pytest.LogCaptureFixture) -> None:
+    def again(seed: int) -> torch.Tensor:
+        raise InputError("solver.empty=fail: cluster 2 has no rows")
+
+    x, truth = clouds(30, 2, 3)
+    subject = Subject(problem_of(x), torch.from_numpy(truth), torch.zeros(3, 2), again=again)
+    assert evaluate(subject, ["stability"]) == {"stability": None}
+    assert "no stability: with another seed: solver.empty=fail: cluster 2 has no rows" in caplog.messages
+
+
 class TestNames:
     def test_auto(self) -> None:
         internal = ["calinski_harabasz", "davies_bouldin", "simplified_silhouette"]

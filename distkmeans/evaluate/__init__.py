@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -67,13 +68,19 @@ def _cheap(truth: bool) -> list[str]:
     return [name for name in names if built[name].cheap and (truth or not built[name].needs_truth)]
 
 
+def _finite(score: float) -> float:
+    if not math.isfinite(score):
+        raise UndefinedError(f"{score} is no number that JSON holds")
+    return score
+
+
 def evaluate(subject: Subject, names: Sequence[str]) -> dict[str, float | None]:
     """The scores of these names; None, with a word in the log, for those that are not defined. A collective."""
     scores: dict[str, float | None] = {}
     without: dict[str, list[str]] = {}
     for name in names:
         try:
-            scores[name] = scorers.build(name)(subject)
+            scores[name] = _finite(scorers.build(name)(subject))
         except UndefinedError as error:
             scores[name] = None
             without.setdefault(str(error), []).append(name)

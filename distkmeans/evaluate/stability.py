@@ -9,7 +9,7 @@ from distkmeans.errors import InputError
 from distkmeans.evaluate import scorers
 from distkmeans.evaluate.agreement import rand
 from distkmeans.evaluate.contingency import contingency
-from distkmeans.evaluate.subject import Subject
+from distkmeans.evaluate.subject import Subject, UndefinedError
 from distkmeans.exact.random import Stream
 
 
@@ -19,6 +19,7 @@ class Stability:
 
     Each further solution is the whole plan again, its restarts included: so many times the cost of the fit, and the
     labels of all are kept meanwhile. 1 where the plan draws nothing. Weights count in the plan, and not in the index.
+    Not defined where a further fit ends in a mistake, as it may with ``solver.empty=fail``.
     """
 
     cheap, needs_truth = False, False
@@ -30,6 +31,11 @@ class Stability:
             Stream(subject.seed, "evaluate/stability", number).integer(1 << 62)
             for number in range(subject.options.stability_seeds)
         ]
-        solutions = [subject.labels, *(subject.again(seed) for seed in seeds)]
+        world = subject.problem.world
+        world.tell(f"stability: {len(seeds)} fits more")
+        try:
+            solutions = [subject.labels, *map(subject.again, seeds)]
+        except InputError as error:
+            raise UndefinedError(f"with another seed: {error}") from error
         pairs = list(itertools.combinations(solutions, 2))
-        return math.fsum(rand(contingency(subject.problem.world, *pair)) for pair in pairs) / len(pairs)
+        return math.fsum(rand(contingency(world, *pair)) for pair in pairs) / len(pairs)

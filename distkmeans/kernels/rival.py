@@ -24,3 +24,11 @@ class Rival(Dense):
         scores, margin = super()._scores(index, target, buffer)
         scores[torch.arange(len(scores), device=scores.device), self.own[index]] = NEVER
         return scores, margin
+
+    def _settle(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
+        """Decide the rows numbered ``which`` by masked scores alone: other ways to the nearest find a row's own."""
+        if len(which):
+            target = Target.of(centroids, self.frame, torch.float64)
+            rest = self._pass(target, labels, which)
+            if len(rest):
+                self._arbitrate(target, centroids.to(torch.float64), labels, rest)

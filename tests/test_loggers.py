@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,6 @@ class Ears:
 
 
 def heard_of(own: Path, *overrides: str) -> tuple[int, list[Any]]:
-    import sys
-
     (own / "ears.py").write_text(LOGGER)
     status = run("plugins=[ears]", *overrides)
     return status, sys.modules["ears"].heard
@@ -106,8 +104,8 @@ def test_a_run_that_fails_closes_its_loggers(own: Path) -> None:
 def test_mistakes_are_told_before_anything_is_read(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboard" else found(name))
+    for name in ("tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     for given, told in (
         ("[tensorboard]", "report.loggers=[tensorboard]: needs tensorboard; pip install 'distkmeans[tensorboard]'"),
         ("[tensorbord]", "report.loggers=tensorbord: unknown; expected tensorboard; did you mean tensorboard?"),

@@ -142,6 +142,9 @@ def test_rows_of_several_files_are_told_by_their_files(here: Path) -> None:
     )
     assert found
     assert all(int(row) == int(within) + 20 for row, within in found.items())
+    text = Parsed((here / "out" / "report.html").read_text()).text
+    assert "60 x 2 float64" in text
+    assert "2, from x/a.npy to x/b.npy" in text
 
 
 def test_a_page_or_pictures_that_fail_do_not_cost_the_run(
@@ -161,6 +164,14 @@ def test_a_page_or_pictures_that_fail_do_not_cost_the_run(
         patch.setattr("distkmeans.report.show.gather", lambda *_: 1 / 0)
         assert run("data.n_samples=60", "run.overwrite=true") == 0
     assert "no report: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_page_promises_no_more_than_was_proved(here: Path) -> None:
+    assert run("data.n_samples=60", "precision=fast", "transform=standardize", "report.plots=false") == 0
+    text = Parsed((here / "out" / "report.html").read_text()).text
+    assert "precision=fast: labels are not proved" in text
+    assert "Exact: every label" not in text
+    assert "Distances are Euclidean, after the transform." in text
 
 
 def test_an_overwritten_page_goes(here: Path) -> None:

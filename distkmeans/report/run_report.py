@@ -71,7 +71,11 @@ def run_page(outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], s
         section("How good", told_scores(summary.get("scores") or {})),
         section("Pictures", _pictures(drawn, summary)),
         section("Clusters and their nearest rows", *_clusters(outcome, gathered)),
-        section("What was run", definitions(_settings(outcome.settings)), _configuration(outcome.settings)),
+        section(
+            "What was run",
+            definitions([*_data(outcome), *_settings(outcome.settings)]),
+            _configuration(outcome.settings),
+        ),
         section("Time and memory", _phases(summary["seconds"]), definitions(_resources(summary))),
         section("How it was computed", paragraph(_exactness(summary)), definitions(_how(summary))),
     )
@@ -164,6 +168,15 @@ def _images_of(outcome: Outcome, numbers: list[int]) -> list[bytes | None]:
         return [None] * len(numbers)
     rows = np.concatenate([outcome.source.read(number, number + 1).numpy() for number in numbers])
     return [*thumbnails(rows, outcome.image)]
+
+
+def _data(outcome: Outcome) -> Iterable[tuple[str, str]]:
+    source, seen = outcome.source, str(outcome.problem.shard.rows.dtype).removeprefix("torch.")
+    stored = str(source.read(0, 1).dtype).removeprefix("torch.")
+    then = "" if seen == stored else f", clustered as {seen}"
+    yield "rows", f"{source.rows:,} x {source.dims:,} {stored}{then}"
+    if paths := getattr(source, "paths", ()):
+        yield "files", paths[0] if len(paths) == 1 else f"{len(paths):,}, from {paths[0]} to {paths[-1]}"
 
 
 def _settings(settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

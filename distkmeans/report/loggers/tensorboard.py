@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,17 @@ class TensorBoard:
     """
 
     def __init__(self) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise InputError("report.loggers=[tensorboard]: needs tensorboard; pip install 'distkmeans[tensorboard]'")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            text = "report.loggers=[tensorboard]: needs tensorboard; pip install 'distkmeans[tensorboard]'"
+            raise InputError(text) from error
+        self.make: Any = SummaryWriter
         self.writer: Any = None
         self.iterations = 0
 
     def open(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.writer = self.make(str(folder / "tensorboard"))
 
     def record(self, restart: int, record: Record) -> None:
         self.iterations = record.iteration

@@ -174,6 +174,11 @@ def test_coincident_means_and_rows() -> None:
     assert found["calinski_harabasz"] == pytest.approx(metrics.calinski_harabasz_score(x, labels))
     assert found["silhouette"] == pytest.approx(metrics.silhouette_score(x, labels))
     assert found["simplified_silhouette"] == pytest.approx(1 / 3)  # rows between two equal centroids: 0
+    wrong = np.where(np.arange(12) == 8, 0, labels)  # a row of the third cluster, in one of the two
+    case = Case.of(x, labels)
+    centroids = np.array([[0.0, 0], [0, 0], [9, 9]])
+    found = distkmeans.score(x, wrong, centroids, names="simplified_silhouette")["simplified_silhouette"]
+    assert found == pytest.approx(simplified(case, wrong, centroids)) == pytest.approx(2 / 12)
     same = np.repeat([[0.0, 0], [5, 5]], 3, axis=0)
     found = distkmeans.score(same, np.repeat([0, 1], 3), names=INTERNAL)
     assert found == {"silhouette": 1, "simplified_silhouette": 1, "davies_bouldin": 0, "calinski_harabasz": 1}

@@ -47,13 +47,14 @@ class SimplifiedSilhouette:
 class _Judge:
     """distinct: (K', D), the different ones of the C centroids with rows. which: int64 (C,), its place among them.
 
-    zero: bool (C,), clusters whose rows score 0: one row, or the centroid of another cluster. largest: absolute value
-    that nothing exceeds. exponent: of the scale at which distances are taken.
+    alone: bool (C,), clusters of one row. twin: bool (C,), where a centroid is another cluster's too: b is at most a.
+    largest: absolute value that nothing exceeds. exponent: of the scale at which distances are taken.
     """
 
     distinct: Tensor
     which: Tensor
-    zero: Tensor
+    alone: Tensor
+    twin: Tensor
     largest: float
     exponent: int
 
@@ -61,10 +62,10 @@ class _Judge:
     def of(subject: Subject) -> _Judge:
         centroids = subject.centroids[subject.used]
         distinct, which, members = torch.unique(centroids, dim=0, return_inverse=True, return_counts=True)
-        zero = (members[which] > 1) | (subject.counts[subject.used] == 1)
+        alone, twin = subject.counts[subject.used] == 1, members[which] > 1
         largest = max(float(subject.problem.columns.largest.max()), float(centroids.abs().max()))
         exponent = safe_exponent(int(floats.exponent(torch.tensor(largest, dtype=torch.float64))))
-        return _Judge(distinct, which, zero, largest, exponent)
+        return _Judge(distinct, which, alone, twin, largest, exponent)
 
     def silhouettes(self, rows: Tensor, cluster: Tensor) -> Tensor:
         """float64 (n,), of rows (n, D) and their clusters, int64 (n,)."""
@@ -75,7 +76,8 @@ class _Judge:
         Rival(rows, self.distinct, self.largest, own).assign(self.distinct, other)
         a, b = self._lengths(rows, own, other)
         values = ((b - a) / torch.maximum(a, b)).nan_to_num(0.0)
-        return values.masked_fill_(self.zero[cluster], 0.0)
+        values = torch.where(self.twin[cluster], values.clamp(max=0.0), values)
+        return values.masked_fill_(self.alone[cluster], 0.0)
 
     def _lengths(self, rows: Tensor, *which: Tensor) -> Tensor:
         """float64 (len(which), n): of row less the centroid of each choice, int64 (n,), at the common scale."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from distkmeans.exact import arbiter, floats
 from distkmeans.exact.floats import row_hash
+from distkmeans.kernels import few
 
 BLOCK = 32
 """Columns whose maximum is taken together: a maximum is four times cheaper than an argmax."""
@@ -103,7 +104,11 @@ class Target:
 
 def repeated(centroids: Tensor) -> Tensor:
     """Which centroids equal one of lower index: bool (K,). Candidates are found by a hash, then compared."""
-    _, group = torch.unique(row_hash(centroids), return_inverse=True)
+    hashes = row_hash(centroids)
+    ordered = hashes.sort().values
+    if not (ordered[1:] == ordered[:-1]).any():
+        return torch.zeros(len(centroids), dtype=torch.bool, device=centroids.device)
+    _, group = torch.unique(hashes, return_inverse=True)
     first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
     index = torch.arange(len(group), device=group.device)
     first = first.scatter_reduce(0, group, index, "amin")[group]
@@ -139,8 +144,11 @@ class Dense:
         return len(undecided)
 
     def _settle(self, centroids: Tensor, labels: Tensor, which: Tensor) -> None:
-        """Decide the rows numbered ``which``: in float64, then exactly."""
+        """Decide the rows numbered ``which``: few of them at once, many in float64, then exactly."""
         if not len(which):
+            return
+        if few.are_few(len(which), centroids):
+            labels[which] = few.nearest(self.rows[which], centroids).to(labels.dtype)
             return
         target = Target.of(centroids, self.frame, torch.float64)
         rest = self._pass(target, labels, which)

@@ -1,6 +1,6 @@
 """The compiled kernel for narrow rows: float32 scores with rows side by side, best and second best in registers.
 
-Its scores and their bound are those of ``kernels.dense``; rows that the bound leaves open go there.
+Its scores and their bound are those of ``kernels.dense``; rows that the bound leaves open go there, or to ``few``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from distkmeans import native
+from distkmeans.kernels import few
 from distkmeans.kernels.dense import NEVER, Dense, Frame, Target
 
 AT_ONCE = 4
@@ -55,9 +56,15 @@ class Narrow:
         self.seconds = time.perf_counter() - begin
         if self.exact and task.opened:
             which = self.open[: task.opened].to(torch.int64)
-            decided = torch.empty(len(which), dtype=torch.int32)
-            Dense(self.rows[which], centroids, self.largest, None, True).assign(centroids, decided)
-            written[which] = decided
+            written[which] = self._settled(self.rows[which], centroids)
         if written is not labels:
             labels.copy_(written)
         return task.opened if self.exact else 0
+
+    def _settled(self, rows: Tensor, centroids: Tensor) -> Tensor:
+        """Exact labels, int32 (M,), of rows that the pass left open."""
+        if few.are_few(len(rows), centroids):
+            return few.nearest(rows, centroids).to(torch.int32)
+        labels = torch.empty(len(rows), dtype=torch.int32)
+        Dense(rows, centroids, self.largest, None, True).assign(centroids, labels)
+        return labels

@@ -26,7 +26,7 @@ from distkmeans.kernels.pruned import Pruned
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-TRIAL_ROWS, SAMPLE_ROWS = 2048, 4096
+TRIAL_ROWS, SAMPLE_ROWS = 1024, 4096
 """Rows of a trial; rows of which axes are found."""
 SHORT = {16: (14, 22), 8: (28, 60)}
 """Lengths of short heads, by their bits."""

@@ -120,10 +120,11 @@ def cost_limbs(shard: Shard, centroids: Tensor, labels: Tensor, scale: Scale) ->
     Each row's is float64 in a fixed order; their sum is one of integers, so that no order can change it.
     """
     wide = torch.promote_types(shard.rows.dtype, centroids.dtype)
-    total, values = torch.zeros(COST_LIMBS, dtype=torch.int64, device=centroids.device), centroids.to(wide)
-    for tile in shard.tiles():
-        costs, _ = steps(values.index_select(0, labels[tile]), shard.rows[tile].to(wide), scale.by)
-        if shard.weights is not None:
-            costs = costs * shard.weights[tile].to(torch.float64)
-        total += torch.stack([piece.to(torch.int64).sum() for piece in scale.costs.pieces(costs)])
-    return total
+    values = centroids.to(wide)
+    parts = [
+        steps(values.index_select(0, labels[tile]), shard.rows[tile].to(wide), scale.by)[0] for tile in shard.tiles()
+    ]
+    costs = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=centroids.device)
+    if shard.weights is not None:
+        costs = costs * shard.weights.to(torch.float64)
+    return torch.stack([piece.to(torch.int64).sum() for piece in scale.costs.pieces(costs)])

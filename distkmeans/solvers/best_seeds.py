@@ -22,7 +22,7 @@ def best_seeds(problem: Problem, seeding: Seeding, k: int, seed: int, size: int,
     least = 0.0
     for each in range(tries):
         own = Stream(seed, "best_seeds/try", each).integer(1 << 62) if each else seed
-        seeds = seeding(sampled(problem, size, k, own), k, own)
+        seeds = seeding(sampled(problem, size, k, own) if seeding.draws else problem, k, own)
         cost = validation_inertia(problem, seeds, k, seed, size) if tries > 1 else 0.0
         if best is None or cost < least:
             best, least = seeds, cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from distkmeans.problem import Problem
 from distkmeans.solvers.lloyd import label_type
 from distkmeans.stats import ClusterSums, inertia, tally
 
-CHUNK_ROWS = 1 << 16
-"""Rows that are labelled at a time."""
+CHUNK_ROWS = 1 << 14
+"""Rows that are labelled and added up at a time, while they are near the cores."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
 
     centroids: (K, D), in the problem's type, on its device, alike on all ranks. kernel: None for the fastest.
     """
-    shard, world = problem.shard, problem.world
+    shard, weights, world = problem.shard, problem.shard.weights, problem.world
     sums = ClusterSums.empty(problem.grid, len(centroids))
     with world.guard():
         if kernel is None:
@@ -39,8 +39,9 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
             kernel = Once(choice_for(shard.rows, centroids, largest, problem.exact), rows=min(len(shard), CHUNK_ROWS))
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
-            kernel.assign(shard.rows[rows], centroids, labels[rows])
-        tally(shard, None, labels, sums)
+            chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])
+            kernel.assign(chunk.rows, centroids, labels[rows])
+            tally(chunk, None, labels[rows], sums)
     world.sum_(sums.limbs)
     world.sum_(sums.counts)
     cost = inertia(problem.moments.weighted_square, sums, centroids, problem.columns.exponent)

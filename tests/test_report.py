@@ -167,9 +167,11 @@ def test_a_page_or_pictures_that_fail_do_not_cost_the_run(
 
 
 def test_a_page_promises_no_more_than_was_proved(here: Path) -> None:
-    assert run("data.n_samples=60", "precision=fast", "transform=standardize", "report.plots=false") == 0
+    settings = ["precision=fast", "transform=standardize", "evaluate=[silhouette]", "scores.silhouette_rows=30"]
+    assert run("data.n_samples=60", *settings, "report.plots=false") == 0
     text = Parsed((here / "out" / "report.html").read_text()).text
     assert "precision=fast: labels are not proved" in text
+    assert "The silhouette is that of 30 sampled rows." in text
     assert "Exact: every label" not in text
     assert "Distances are Euclidean, after the transform." in text
 

@@ -68,7 +68,7 @@ def run_page(outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], s
         outcome.title,
         paragraph(f"{end} after {_count(summary['iterations'], 'iteration')}.", class_="lead"),
         tiles(_first_figures(summary)),
-        section("How good", told_scores(summary.get("scores") or {})),
+        section("How good", told_scores(summary.get("scores") or {}), _sampled(summary)),
         section("Pictures", _pictures(drawn, summary)),
         section("Clusters and their nearest rows", *_clusters(outcome, gathered)),
         section(
@@ -79,6 +79,11 @@ def run_page(outcome: Outcome, gathered: Gathered, drawn: Mapping[str, bytes], s
         section("Time and memory", _phases(summary["seconds"]), definitions(_resources(summary))),
         section("How it was computed", paragraph(_exactness(summary)), definitions(_how(summary))),
     )
+
+
+def _sampled(summary: Mapping[str, Any]) -> Html | None:
+    count = summary.get("silhouette_rows", summary["rows"])
+    return paragraph(f"The silhouette is that of {count:,} sampled rows.") if count < summary["rows"] else None
 
 
 def _exactness(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +24,21 @@ from sklearn.preprocessing import StandardScaler
 import distkmeans
 from distkmeans import InputError, KMeans, MiniBatchKMeans
 from distkmeans.estimator import rows as rows_module
+from tests.conftest import ROOT
 from tests.problems import part
 from tests.worlds import Ranks
 
 X, TRUTH = make_blobs(600, 5, centers=6, cluster_std=0.7, random_state=3)
 WEIGHTS = np.random.default_rng(1).uniform(0, 3, len(X))
 BOTH = pytest.mark.parametrize("estimator", [KMeans, MiniBatchKMeans])
+
+
+def test_the_page_is_true() -> None:
+    page = (ROOT / "docs" / "estimator.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, {})
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -109,22 +109,21 @@ def histogram(rows: Tensor, labels: Tensor, weights: Weights, known: Tensor, dig
     rows: (n, C). labels: int64 (n,), -1 for rows that do not count. known: int64 (M, C).
     """
     (shift, taken), (clusters, width) = digit, known.shape
-    is_first = shift + taken == rows.dtype.itemsize * 8
     table = torch.zeros(clusters * width << taken, weights.grid.limbs, dtype=torch.int64, device=rows.device)
-    low, high = (None, None) if is_first else bounds(known, shift + taken, rows.dtype)
+    is_first = shift + taken == rows.dtype.itemsize * 8
+    limits = None if is_first else bounds(known, shift + taken, rows.dtype)
     step = max(1, TILE_ELEMENTS // width)
     for start in range(0, len(rows), step):
         mine = (labels[start : start + step] >= 0).nonzero()[:, 0] + start
         values, cluster = rows.index_select(0, mine), labels.index_select(0, mine)
         cell = (cluster[:, None] * width + torch.arange(width, device=rows.device)).flatten()
-        row = mine[:, None].expand(-1, width).flatten() if weights.limbs is not None else mine
-        if low is not None and high is not None:
-            within = (values >= low.index_select(0, cluster)) & (values <= high.index_select(0, cluster))
-            left = within.flatten().nonzero()[:, 0]
-            cell, row = cell[left], row[left] if weights.limbs is not None else row
-            values = values.flatten()[left]
-        digits_ = (to_keys(values.flatten()) >> shift) & ((1 << taken) - 1)
-        table += weights.added((cell << taken) + digits_, row, len(table))
+        row = mine[:, None].expand(-1, width).flatten()
+        if limits is not None:
+            low, high = (limit.index_select(0, cluster) for limit in limits)
+            left = ((values >= low) & (values <= high)).flatten().nonzero()[:, 0]
+            values, cell, row = values.flatten()[left], cell[left], row[left]
+        next_digit = (to_keys(values.flatten()) >> shift) & ((1 << taken) - 1)
+        table += weights.added((cell << taken) + next_digit, row, len(table))
     return table.view(clusters, width, 1 << taken, -1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ class Own(Geometry):
         try:
             return self.distance(x, c)
         except RuntimeError as error:
-            if "dtype" not in str(error):
+            if not re.search("dtype|scalar type|Double", str(error)):
                 raise
             reason = str(error).splitlines()[0]
             raise InputError(f"metric={self.name}: {reason}; rows and centroids come as torch.float64") from error

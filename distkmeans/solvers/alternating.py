@@ -85,7 +85,8 @@ def alternate(problem: Problem, rules: Rules, centroids: Tensor, on_record: Call
         shift = to_float(Fraction(state.shift) / Fraction(4) ** by)
         share, seconds = found.judged / problem.shard.total, time.perf_counter() - begin
         on_record(Record(state.iteration, found.inertia, found.moved, shift, share, empty, seconds))
-    found = assign(problem, rules, state)
+    if not state.settled:
+        found = assign(problem, rules, state)
     vacant = int((found.counts == 0).sum())
     return Solution(
         state.centroids, state.labels, found.inertia, state.iteration, state.converged, vacant, f"torch-{metric.name}"

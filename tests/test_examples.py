@@ -14,9 +14,9 @@ from distkmeans import cli
 from tests.conftest import ROOT
 
 
-def example(name: str, folder: Path, *options: str) -> str:
+def example(name: str, folder: Path, *options: str, timeout: float = 300) -> str:
     command = [sys.executable, str(ROOT / "examples" / name), *options, "--out", "picture.png"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr
     assert (folder / "picture.png").stat().st_size > 10_000
     return done.stdout
@@ -49,3 +49,18 @@ def test_recipes(name: str, plugins: Path) -> None:
         assert "ilhouette" in (plugins / "out" / "report.html").read_text()
     else:
         assert summary["bit_identical"] is False
+
+
+def test_deep_clustering(tmp_path: Path) -> None:
+    """All of it, for less than a third of the epochs; what the docs claim is tested in the slow tier."""
+    told = example("deep_clustering.py", tmp_path, "--epochs", "60")
+    found = re.search(r"median +([\d.]+) +([\d.]+) +([\d.]+)", told)
+    assert found
+    pixels, _, sharpened = map(float, found.groups())
+    assert sharpened > pixels + 0.02
+
+
+def test_vq_autoencoder(tmp_path: Path) -> None:
+    told = example("vq_autoencoder.py", tmp_path, "--steps", "60")
+    errors = {name: float(error) for name, error in re.findall(r"median +(random|k-means) +([\d.]+)", told)}
+    assert errors["k-means"] < errors["random"]

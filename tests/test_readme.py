@@ -124,6 +124,19 @@ def test_a_seeding_of_ones_own(plugins: Path) -> None:
     assert yaml.safe_load((plugins / "out" / "summary.json").read_text())["seed_rows"] == [13, 14]
 
 
+def test_a_metric_of_ones_own(plugins: Path) -> None:
+    code = blocks("python")[2]
+    (plugins / "hinge.py").write_text(code)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((60, 3)))
+    shown = re.search(r"used by: python train.py (.*)", code)
+    assert shown
+    overrides = [*shown[1].split(), "data=npy", "data.path=x.npy", "k=3", "run.dir=out", "report=none"]
+    assert cli.main(overrides, ROOT / "conf") == 0
+    summary = yaml.safe_load((plugins / "out" / "summary.json").read_text())
+    assert summary["converged"]
+    assert summary["bit_identical"] is False
+
+
 def test_a_format_of_ones_own(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks("python", (ROOT / "docs" / "extending.md").read_text())
     (plugins / "csv_rows.py").write_text(code)

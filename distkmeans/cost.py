@@ -17,7 +17,8 @@ from distkmeans.kernels.dense import automatic_tile
 from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.settings import Settings
-from distkmeans.solvers.lloyd import label_type
+from distkmeans.solvers.labelling import CHUNK_ROWS
+from distkmeans.solvers.lloyd import Lloyd, label_type
 
 PROCESS_BYTES = 330 << 20
 """A process that has loaded torch, before it reads a row (torch 2.13, CPU)."""
@@ -63,11 +64,13 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
     size = Size(total, dims, k, ranks, problem.grid.limbs)
     scores = min(rows, automatic_tile(k)) * k * 4
     labels = rows * label_type(k).itemsize
+    headed = rows if isinstance(settings.plan.solver, Lloyd) else min(rows, CHUNK_ROWS)  # others see rows once
+    heads = headed * head_bytes(settings, dims, stored)
     weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
     return Memory(
         rows=rows * (as_read + as_seen) + weights,
         seeding=_seeding_bytes(settings, rows, dims, k),
-        solving=2 * labels + rows * (9 + head_bytes(settings, dims, stored)) + 4 * size.sums_bytes + scores,
+        solving=2 * labels + 9 * rows + heads + 4 * size.sums_bytes + scores,
         stored=as_read,
         dtype=str(stored).removeprefix("torch."),
         packet=size.packet_bytes,

@@ -127,7 +127,8 @@ def _lines(
 def _network(settings: Settings, memory: Memory) -> str:
     if isinstance(settings.metric, Geometry):
         return f"several all-reduces per iteration, as metric={settings.metric.name} finds its centres"
-    return f"one all-reduce of {bytes_told(memory.packet)} per iteration"
+    each = "batch" if hasattr(settings.plan.solver, "batch_size") else "iteration"
+    return f"one all-reduce of {bytes_told(memory.packet)} per {each}"
 
 
 def _disk(labels: int, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from distkmeans.solvers.online import Rule, State
 from distkmeans.solvers.stream import Stream
 from distkmeans.world import World, join
 from tests import oracle
+from tests.conftest import ROOT
 from tests.problems import part, problem_of, problem_of_rank
 from tests.worlds import Ranks
 
@@ -191,3 +193,15 @@ def test_a_start_that_draws_nothing_is_tried_once() -> None:
     seeds = best_seeds(problem_of(X), Given(X[:6]), 6, 0, size=100, tries=5)
     assert (seeds.centroids.numpy() == X[:6]).all()
     assert State.start(seeds.centroids, 0).weights.tolist() == [0] * 6
+
+
+def test_the_stream_of_the_docs() -> None:
+    page = (ROOT / "docs" / "minibatch.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["state"].step == 24
+    assert float(names["state"].weights.sum()) == pytest.approx(
+        500 * (1 - 0.9**24) / 0.1, rel=0.1
+    )  # starved ones weigh too
+    assert 10 < float(names["state"].centroids.mean()) < 23

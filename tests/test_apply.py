@@ -25,7 +25,9 @@ from distkmeans.init.file import File
 from distkmeans.kernels.choose import again, choose
 from distkmeans.kernels.dense import Dense, largest_of
 from distkmeans.metrics import metrics
+from distkmeans.report.progress import RowsDone
 from distkmeans.transforms import transforms
+from distkmeans.world import World
 from tests.conftest import ROOT
 from tests.worlds import Ranks
 
@@ -256,6 +258,22 @@ def test_a_metric_of_ones_own(plugins: Path, capsys: pytest.CaptureFixture[str])
     assert joined(plugins / "out" / "distances").tolist() == [0.25**4 + 2 * 0.75**4] * 4
     assert apply.main([*command, "metric.q=4"]) == 1
     assert "metric.q: unknown key" in capsys.readouterr().err
+
+
+def test_a_bar_on_rank_0_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for rank in (0, 1):
+        monkeypatch.setattr("sys.stderr", screen := Terminal())
+        monkeypatch.setenv("COLUMNS", "100")
+        with RowsDone(World(rank, 2), 2000) as done:
+            done.reach(1200)
+            done.bar and done.bar.refresh()
+            done.reach(2400)  # the last block is not full
+        assert ("1.20k/2.00k" in screen.getvalue()) == (rank == 0)
+        assert "2.40k" not in screen.getvalue()
 
 
 def test_a_killed_apply_can_be_done_again(home: Path) -> None:

@@ -68,7 +68,7 @@ def solved(ranks: Ran, size: int, x: np.ndarray, weights: Any, metric: str, **op
     return results[0][0].tobytes(), np.concatenate([result[1] for result in results]).tobytes(), results[0][2]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(sorted(oracle.ADVERSARIAL)),
     count=st.integers(9, 120),

@@ -138,17 +138,18 @@ def draw(patches: Tensor, told: dict[str, Outcome], path: Path) -> None:
     """The photograph, by either start, and how often each code is used."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 6.6), dpi=80, layout="constrained")
+    above, below = figure.subfigures(2, 1)
     tiles = photograph(patches)
     images = {"original": joined(tiles, tiles.shape)}
     for name in ("random", "k-means"):
         images[f"codebook: {name}, error {told[name].error:.1f}"] = told[name].picture
     for place, (name, image) in enumerate(images.items()):
-        axes = figure.add_subplot(2, 3, place + 1)
+        axes = above.add_subplot(1, 3, place + 1)
         axes.imshow(image[100:340, 200:500])
         axes.set_title(name, fontsize=10)
         axes.set_axis_off()
-    axes = figure.add_subplot(2, 1, 2)
+    axes = below.add_subplot()
     for name, each in told.items():
         share = 100 * each.counts.sort(descending=True).values / each.counts.sum()
         axes.plot(range(1, K + 1), share, label=f"{name}: {each.used} codes in use, perplexity {each.perplexity:.0f}")

@@ -62,7 +62,8 @@ ALONE = Ranks(alone=True)
 
 def mean_of(values: Tensor, ranks: Ranks) -> Tensor:
     """The mean of every rank's values (n_r,), the same on every rank, 0 of none; see ``share_of``."""
-    seen = ranks.sum({"total": values.sum(), "count": torch.ones_like(values).sum()})
+    wide = values.detach().to(torch.float64)
+    seen = ranks.sum({"total": wide.sum(), "count": torch.ones_like(wide).sum()})
     return share_of(values, seen["total"], seen["count"], ranks.size)
 
 

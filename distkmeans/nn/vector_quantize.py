@@ -95,22 +95,29 @@ class VectorQuantize(nn.Module):
             errors = errors + gaps(rows.detach(), self.codebook, indices)
         quantized = straight_through(x, self.codebook[indices].reshape(x.shape))
         ranks = self.ranks if self.training else ALONE
-        parts = {"errors": errors.sum(), "counts": _added(torch.ones_like(errors), indices, len(self.codebook))}
-        seen = self._learn(x.detach(), indices, parts, ranks) if self.training else ranks.sum(parts)
+        parts, found = self._parts(x, indices, errors, ranks)
+        seen = ranks.sum(parts)
+        if self.training:
+            self._follow(seen, found)
         loss = share_of(errors, seen["errors"], seen["counts"].sum(), ranks.size)
         return Quantized(quantized, indices.reshape(x.shape[:-1]), loss, seen["counts"])
 
     @torch.no_grad()
-    def _learn(self, x: Tensor, indices: Tensor, parts: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-        """Sum what this rank has seen over all ranks, and follow it."""
-        rows, found = x.reshape(-1, x.shape[-1]), None
-        if self.ema is not None:
-            parts["sums"] = _added(rows, indices, len(self.codebook))
-        if self.revival is not None:
-            row = numbers(x.shape, ranks, x.device)
-            keys = scramble(row + (self.steps << 32), self.words) & NOBODY
-            parts["rows"], found = draw(rows, keys, min(self.revival.at_once, len(self.codebook)), ranks)
-        seen = ranks.sum(parts)
+    def _parts(
+        self, x: Tensor, indices: Tensor, errors: Tensor, ranks: Ranks
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """What this rank has seen, to be summed over ranks, and how many rows there are for starved codes: bool (R,)."""
+        k, rows, found = len(self.codebook), x.reshape(-1, x.shape[-1]), None
+        parts = {"errors": errors.to(torch.float64).sum(), "counts": _added(torch.ones_like(errors), indices, k)}
+        if self.training and self.ema is not None:
+            parts["sums"] = _added(rows, indices, k)
+        if self.training and self.revival is not None:
+            keys = scramble(numbers(x.shape, ranks, x.device) + (self.steps << 32), self.words) & NOBODY
+            parts["rows"], found = draw(rows, keys, min(self.revival.at_once, k), ranks)
+        return parts, found
+
+    @torch.no_grad()
+    def _follow(self, seen: dict[str, Tensor], found: Tensor | None) -> None:
         step = seen["counts"].sum() > 0
         self.steps += step
         self.idle.copy_(torch.where(seen["counts"] > 0, 0, self.idle + step))
@@ -118,7 +125,6 @@ class VectorQuantize(nn.Module):
             self._average(self.ema, seen["counts"], seen["sums"], step)
         if self.revival is not None and found is not None:
             self._revive(self.idle >= self.revival.after, seen["rows"], found)
-        return seen
 
     def _average(self, ema: Ema, counts: Tensor, sums: Tensor, step: Tensor) -> None:
         gain = (1 - ema.decay) * step.to(counts.dtype)

@@ -106,7 +106,7 @@ class VectorQuantize(nn.Module):
     def _parts(
         self, x: Tensor, indices: Tensor, errors: Tensor, ranks: Ranks
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What this rank has seen, to be summed over ranks, and how many rows there are for starved codes: bool (R,)."""
+        """What this rank has seen, to be summed over ranks, and what rows there are for starved codes: bool (R,)."""
         k, rows, found = len(self.codebook), x.reshape(-1, x.shape[-1]), None
         parts = {"errors": errors.to(torch.float64).sum(), "counts": _added(torch.ones_like(errors), indices, k)}
         if self.training and self.ema is not None:

@@ -31,8 +31,11 @@ CASES: list[tuple[list[str], str]] = [
     (["datas=npy"], "datas: unknown key; did you mean data?"),
     (["+model=big"], "model: unknown key"),
     (["data=npz"], "data=npz: unknown; expected blobs, digits, npy or patches; did you mean npy?"),
-    (["solver=loyd"], "solver=loyd: unknown; expected lloyd; did you mean lloyd?"),
-    (["experiment=elbo"], "experiment=elbo: unknown; expected codebook, elbow or embeddings; did you mean elbow?"),
+    (["solver=loyd"], "solver=loyd: unknown; expected gradient, lloyd or minibatch; did you mean lloyd?"),
+    (
+        ["experiment=elbo"],
+        "experiment=elbo: unknown; expected article, choose_k, codebook, elbow, embeddings or huber; did you mean elbow?",
+    ),
     (["metric.name=canberra"], "metric=canberra: unknown; expected cosine, dot, euclidean or manhattan"),
     (["data.name=os"], "data=os: unknown; expected blobs"),
     (["init=null"], "init=null: expected file, parallel, plus_plus or random"),

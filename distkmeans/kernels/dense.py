@@ -84,13 +84,13 @@ class Target:
     @staticmethod
     def of(centroids: Tensor, frame: Frame, dtype: torch.dtype) -> Target:
         placed = frame.place(centroids, torch.float64)
-        half_square = 0.5 * (placed * placed).sum(1)
-        half_square[repeated(centroids)] = -NEVER
+        square = (placed * placed).sum(1)
+        half_square = (0.5 * square).masked_fill_(repeated(centroids), -NEVER)
         count, dims = centroids.shape
         padding = 0 if count <= SMALL_K else -count % BLOCK
         columns = torch.nn.functional.pad(placed.to(dtype), (0, 0, 0, padding)).t().contiguous()
         bias = torch.nn.functional.pad(-half_square.to(dtype), (0, padding), value=NEVER)
-        largest = float((placed * placed).sum(1).max()) ** 0.5 * (1 + 1e-6)
+        largest = float(square.max()) ** 0.5 * (1 + 1e-6)
         unit = (dims + 10) * (torch.finfo(dtype).eps / 2)
         unit = unit / (1 - unit) if unit < 0.5 else float("inf")
         underflow = dims * 2.0**-80

@@ -21,10 +21,18 @@ AT_ONCE = 4
 class Narrow:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, D at most ``native.MOST_NARROW``."""
 
-    def __init__(self, rows: Tensor, library: native.Library, centroids: Tensor, largest: float, exact: bool) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        library: native.Library,
+        centroids: Tensor,
+        largest: float,
+        exact: bool,
+        frame: Frame | None = None,
+    ) -> None:
         self.rows, self.library, self.largest, self.exact = rows, library, largest, exact
         self.name = f"{library.name} float32"
-        self.frame = Frame.around(centroids, largest)
+        self.frame = frame or Frame.around(centroids, largest)
         self.open = torch.empty(len(rows), dtype=torch.int32)
         self.seconds = 0.0
 

@@ -18,7 +18,7 @@ from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import Choice
-from distkmeans.kernels.dense import Dense
+from distkmeans.kernels.dense import Dense, Frame
 from distkmeans.kernels.head import Axes, Form, Stages
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
@@ -48,6 +48,7 @@ class Once:
         if refusal:
             raise InputError(f"solver.kernel={kernel}: {refusal}; use auto")
         self.choice, self.tile_rows = choice, tile_rows
+        self.frame = Frame.around(choice.centroids, choice.reach)
         names = [kernel] if kernel != "auto" else ["dense"] if tile_rows else ["triton", "narrow", "dense", "pruned"]
         self.kind, self.stages = self._fastest([name for name in names if not choice.refusal(name)], rows)
         self.name = self._kernel(self.kind, self.stages, choice.rows[:0], choice.centroids).name
@@ -97,7 +98,7 @@ class Once:
 
             return Fused(rows, centroids, choice.reach, None, choice.exact)
         if name == "narrow" and choice.library is not None:
-            return Narrow(rows, choice.library, centroids, choice.reach, choice.exact)
+            return Narrow(rows, choice.library, centroids, choice.reach, choice.exact, self.frame)
         if name == "pruned" and choice.library is not None and stages is not None:
             return Pruned(rows, choice.library, stages, choice.reach, choice.exact)
         return Dense(rows, centroids, choice.reach, self.tile_rows, choice.exact)

@@ -34,7 +34,8 @@ CASES: list[tuple[list[str], str]] = [
     (["solver=loyd"], "solver=loyd: unknown; expected gradient, lloyd or minibatch; did you mean lloyd?"),
     (
         ["experiment=elbo"],
-        "experiment=elbo: unknown; expected article, choose_k, codebook, elbow, embeddings or huber; did you mean elbow?",
+        "experiment=elbo: unknown; expected article, choose_k, codebook, elbow, embeddings or huber;"
+        " did you mean elbow?",
     ),
     (["metric.name=canberra"], "metric=canberra: unknown; expected cosine, dot, euclidean or manhattan"),
     (["data.name=os"], "data=os: unknown; expected blobs"),

@@ -98,7 +98,7 @@ class Shard:
         return world.sum_(found)
 
     def local_of(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Local positions of those of the global numbers (M,) that are rows of this shard; which these are, bool (M,)."""
+        """Local positions of those global numbers (M,) that are rows of this shard; and which these are, bool (M,)."""
         if self.picked is None:
             mine = (numbers >= self.start) & (numbers < self.start + len(self))
             return numbers[mine] - self.start, mine

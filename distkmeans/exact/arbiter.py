@@ -74,8 +74,8 @@ def is_nearer(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def has_gain(triples: tuple[Tensor, Tensor, Tensor], width: int, gain: Callable[..., Tensor]) -> Tensor:
     """Whether an exact number formed from each of M triples of rows is above 0: bool (M,).
 
-    triples: x, a, b, float64 (M, D) each. gain: from their int64 limbs of ``width`` bits (m, L, D), and the three themselves,
-    to limbs (m, L') of the number, of the same width, most significant first.
+    triples: x, a, b, float64 (M, D) each. gain: from their int64 limbs of ``width`` bits (m, L, D), and the three
+    themselves, to limbs (m, L') of the number, of the same width, most significant first.
     """
     x, a, b = triples
     answer = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)

@@ -34,8 +34,8 @@ class Record:
 class Solution:
     """centroids: (K, D). labels: (n,) of this rank's rows, the nearest of these centroids. inertia: of the two.
 
-    converged: whether it ended before max_iter. kernel: what computed the labels. objective: what the solver made small,
-    where that is not the inertia.
+    converged: whether it ended before max_iter. kernel: what computed the labels. objective: what the solver made
+    small, where that is not the inertia.
     """
 
     centroids: Tensor

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from distkmeans.cost_model import Link, Rates, Sample, Size, calibrated, predicted
-from distkmeans.data.shard import own_shard
-from distkmeans.metrics import metrics
-from distkmeans.problem import pose
 from distkmeans.solvers.lloyd import Lloyd
-from distkmeans.world import World
+from tests import oracle
+from tests.problems import problem_of_rank
+from tests.worlds import Ranks
 
 RATES = Rates(assign=4e10, copy=1e10, passes=50, overhead=0.003)
 LINK = Link(bandwidth=1e9, latency=1e-4)
 
 
-def test_the_packet_is_what_an_iteration_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, sent = World(), []
-    rows = torch.randn(500, 7, generator=torch.Generator().manual_seed(0))
-    problem = pose(world, own_shard(world, rows, None), metrics.build("euclidean"))
-    monkeypatch.setattr(world, "sum_", lambda values: sent.append(values.numel() * values.itemsize) or values)
-    Lloyd(max_iter=1, tol=0).fit(problem, rows[:5].clone(), lambda record: None)
-    assert Size(500, 7, 5, limbs=problem.grid.limbs).packet_bytes in sent
+def bytes_sent(rank: int, size: int, x: np.ndarray) -> tuple[list[int], int]:
+    problem, sent = problem_of_rank(rank, size, x), []
+    world, sum_ = problem.world, problem.world.sum_
+    world.sum_ = lambda values: sent.append(values.numel() * values.itemsize) or sum_(values)
+    Lloyd(max_iter=1, tol=0).fit(problem, torch.from_numpy(x[:5]), lambda record: None)
+    return sent, problem.grid.limbs
+
+
+def test_the_packet_is_what_an_iteration_sends(ranks: Callable[[int], Ranks]) -> None:
+    x = oracle.rows("normal", 500, 7, seed=0).astype(np.float32)
+    for sent, limbs in ranks(2)(bytes_sent, 2, x):
+        assert Size(500, 7, 5, ranks=2, limbs=limbs).packet_bytes in sent
 
 
 def test_a_ring_sends_the_packet_almost_twice() -> None:

@@ -172,7 +172,8 @@ def test_scaling(tmp_path: Path) -> None:
     told = [(row["scaling"], row["ranks"], row["rows"]) for row in rows]
     assert told == [("strong", "1", "600"), ("weak", "1", "300"), ("strong", "2", "600"), ("weak", "2", "600")]
     for row in rows:
-        assert 0 < float(row["transfer %"]) <= float(row["all-reduce %"]) < 100
+        sent, waited = float(row["transfer %"]), float(row["all-reduce %"])
+        assert 0 < sent <= waited < 100 if row["ranks"] == "2" else sent == waited == 0
     assert is_picture(out / "scaling.png")
 
 

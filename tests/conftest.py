@@ -20,7 +20,7 @@ from tests.worlds import Ranks
 
 ROOT = Path(__file__).parent.parent
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,7 @@ def test_scaling(tmp_path: Path) -> None:
     assert is_picture(out / "scaling.png")
 
 
+@pytest.mark.slow
 def test_projection(tmp_path: Path) -> None:
     out = tmp_path / "out"
     small = ["--case", "60000x16x32", "--ranks", "2", "--iterations", "4", "--project", "1000000x16x32"]

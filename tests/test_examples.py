@@ -51,6 +51,7 @@ def test_recipes(name: str, plugins: Path) -> None:
         assert summary["bit_identical"] is False
 
 
+@pytest.mark.slow
 def test_deep_clustering(tmp_path: Path) -> None:
     """All of it, for less than a third of the epochs; what the docs claim is tested in the slow tier."""
     told = example("deep_clustering.py", tmp_path, "--epochs", "60")
@@ -60,6 +61,7 @@ def test_deep_clustering(tmp_path: Path) -> None:
     assert sharpened > pixels + 0.02
 
 
+@pytest.mark.slow
 def test_vq_autoencoder(tmp_path: Path) -> None:
     told = example("vq_autoencoder.py", tmp_path, "--steps", "60")
     errors = {name: float(error) for name, error in re.findall(r"median +(random|k-means) +([\d.]+)", told)}

@@ -94,6 +94,7 @@ class TestPlusPlus:
             expected = [next(index for index, end in enumerate(ends) if place < end) for place in places]
             assert potential.rows_at(places) == expected
 
+    @pytest.mark.slow
     def test_draws_follow_squared_distance(self) -> None:
         """With one local trial's worth of choice left (k = 2, D² on a line), against scikit-learn's own picks."""
         x = np.array([[0.0], [1.0], [3.0], [7.0]])
@@ -103,6 +104,7 @@ class TestPlusPlus:
         table = [[ours[pair] for pair in pairs], [theirs[pair] for pair in pairs]]
         assert stats.chi2_contingency(table).pvalue > 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("weighted", [False, True])
     def test_as_good_as_scikit_learns(self, weighted: bool) -> None:
         x, _ = make_blobs(600, 2, centers=15, cluster_std=0.7, random_state=1)

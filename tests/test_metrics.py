@@ -192,7 +192,7 @@ def test_verdicts_are_those_of_rational_arithmetic(kind: str, dims: int, seed: i
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", ["wide64", "halves", "signed", "normal"])
+@pytest.mark.parametrize("kind", [pytest.param("wide64", marks=pytest.mark.slow), "halves", "signed", "normal"])
 def test_small_tables_find_the_same_medians(monkeypatch: pytest.MonkeyPatch, kind: str, weighted: bool) -> None:
     x = oracle.rows(kind, 200, 5, seed=1)
     weights = np.random.default_rng(1).uniform(0, 2, 200) if weighted else None
@@ -373,7 +373,7 @@ class TestOwn:
             costs = [record.inertia for record in records] + [solution.inertia]
             assert all(after <= before * (1 + 1e-12) for before, after in itertools.pairwise(costs))
 
-    @pytest.mark.parametrize("metric", [root, hinge, (mahalanobis, mean)])
+    @pytest.mark.parametrize("metric", [root, pytest.param(hinge, marks=pytest.mark.slow), (mahalanobis, mean)])
     def test_ranks_agree_to_rounding(self, ranks: RANKS, metric: Any) -> None:
         x = blobs()
         weights = np.random.default_rng(0).uniform(0, 2, len(x))

@@ -44,7 +44,7 @@ def variants() -> list[str]:
 
 
 @pytest.fixture(params=variants() or ["none"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> native.Library:
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[native.Library]:
     if not BUILT:
         pytest.skip("the compiled kernels are not built here")
     monkeypatch.setenv(native.CHOICE, request.param)
@@ -53,8 +53,8 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.name == request.param
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    request.addfinalizer(lambda: torch.set_num_threads(before))
-    return found
+    yield found
+    torch.set_num_threads(before)
 
 
 def pruned(rows: torch.Tensor, library: native.Library, form: Form, longer: Form | None = None) -> Pruned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,7 +55,8 @@ class Part:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(*([OSError] if error else [])):  # what is in flight says more than a full buffer
+                self._file.close()
 
 
 def _table(ids: np.ndarray, column: str, values: np.ndarray) -> Any:

@@ -164,6 +164,7 @@ def test_exactness(tmp_path: Path) -> None:
     assert is_picture(out / "exactness.png")
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = bench("scaling", "--case", "600x8x4", "--ranks", "1", "2", "--iterations", "4", out=out)

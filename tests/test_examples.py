@@ -29,6 +29,7 @@ def test_few_colours(tmp_path: Path) -> None:
     assert float(found[1]) < 0.5 * float(found[2])
 
 
+@pytest.mark.slow
 def test_centres_that_withstand_outliers(tmp_path: Path) -> None:
     told = example("robust_centres.py", tmp_path, "--seeds", "1", "--first", "11")
     found = re.search(r"median +([\d.]+) +([\d.]+)", told)

@@ -22,6 +22,7 @@ def run(*overrides: str) -> int:
     return cli.main([*DIGITS, *overrides], ROOT / "conf")
 
 
+@pytest.mark.slow
 def test_three_ranks_write_what_one_does(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("run.dir=alone") == 0

@@ -103,7 +103,9 @@ def fit(
     problem = replace(pose(world, shard, near, exact), frugal=frugal)
     solution = cluster(problem, plan, lambda restart, record: None).solution
     labels = solution.labels
-    if given.numbers is not None:  # rows have gone to other ranks
+    if not len(given.rows):  # but maybe some of other ranks', by their numbers
+        labels = labels[:0]
+    elif given.numbers is not None:  # rows have gone to other ranks
         labels = assign(given.rows.to(world.device), solution.centroids, near)
     centroids, iterations = like(solution.centroids, x), solution.iterations
     return Result(centroids, like(labels, x), solution.inertia, iterations, solution.converged)

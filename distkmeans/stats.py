@@ -249,6 +249,22 @@ def steps(was: Tensor, now: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
     return floats.sum_columns(step * step), row_hash(now)
 
 
+def distances(rows: Tensor, centroids: Tensor, labels: Tensor, exponent: int) -> Tensor:
+    """|2**exponent (x - c)|^2 of rows (n, D) and the centroids (K, D) of their int32 labels: float64 (n,).
+
+    In a fixed order, with the same bits on every device.
+    """
+    compiled = native.library_for(rows)
+    if compiled is not None and -1022 <= exponent <= 1023:
+        return compiled.distances(rows, centroids, labels, 2.0**exponent)
+    placed, size = floats.scale(centroids.to(torch.float64), exponent), max(1, CHUNK_ELEMENTS // max(1, rows.shape[1]))
+    found = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    for part, label, into in zip(*(t.split(size) for t in (rows, labels, found)), strict=True):
+        step = floats.scale(part.to(torch.float64), exponent) - placed.index_select(0, label)
+        into.copy_(floats.sum_columns(step * step))
+    return found
+
+
 def _cross_terms(sums: ClusterSums, centroids: Tensor) -> Fraction:
     """sum_k c_k . (W_k c_k - 2 S_k) in integers."""
     c64 = centroids.to(torch.float64).cpu()

@@ -65,6 +65,11 @@ class Grid:
         return torch.stack(down), torch.stack(up)
 
     @functools.cached_property
+    def _twice(self) -> tuple[Tensor, Tensor] | None:
+        """``tables`` with one column more, for the ones of the rows: of the only one."""
+        return self.columns(torch.tensor([0, 0])).tables
+
+    @functools.cached_property
     def _factors(self) -> list[tuple[Tensor, Tensor]] | None:
         """2**-place and 2**place of every limb, where all of them are normal numbers."""
         places = [self.place(index) for index in range(self.limbs)]
@@ -108,6 +113,13 @@ class Grid:
     def split(self, values: Tensor) -> Tensor:
         """float64 values (..., C) as int64 limbs (..., limbs, C)."""
         return torch.stack([piece.to(torch.int64) for piece in self.pieces(values)], dim=-2)
+
+    def total(self, values: Tensor) -> Tensor:
+        """int64 (limbs,): the limbs of the sum of values (n,) on a grid of one column, at most as many as it has room for."""
+        compiled = native.library_for(values)
+        if compiled is not None and self._twice is not None:
+            return compiled.totals(values[:, None], self._twice, squared=False)[:, 0]
+        return torch.stack([piece.to(torch.int64).sum() for piece in self.pieces(values)])
 
     def integers(self, limbs: Tensor) -> np.ndarray:
         """limbs (..., limbs, C) as Python integers in units of 2**unit(): object array (..., C)."""

@@ -15,10 +15,10 @@ from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel, integer, why_not_triton
 from distkmeans.kernels.dense import Dense, Frame, largest_of
-from distkmeans.kernels.head import Axes, Cut, Form, Stages
+from distkmeans.kernels.head import Axes, Cut, Form, Stages, whole_vectors
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
-from distkmeans.kernels.pruned import Pruned, whole_vectors
+from distkmeans.kernels.pruned import Pruned
 
 KernelName = Literal["auto", "dense", "integer", "narrow", "pruned", "triton"]
 

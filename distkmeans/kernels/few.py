@@ -10,6 +10,9 @@ from distkmeans.exact import arbiter
 FEW = 1 << 18
 """Rows x columns x centroids up to which the differences are formed."""
 
+AT_ONCE = 1 << 15
+"""Differences up to which torch wakes no other threads, which takes longer than forming them."""
+
 
 def are_few(count: int, centroids: Tensor) -> bool:
     """Whether so many rows may be given to ``nearest`` with these centroids (K, D)."""
@@ -23,7 +26,8 @@ def nearest(rows: Tensor, centroids: Tensor) -> Tensor:
     (D + 4) 2**-53 of itself and by what underflows; one that overflows rules nothing out. Who is left is judged.
     """
     wide, targets, dims = rows.to(torch.float64), centroids.to(torch.float64), rows.shape[1]
-    distance = (wide[:, None] - targets).square_().sum(2)
+    tiles = wide.split(max(1, AT_ONCE // max(1, targets.numel())))
+    distance = torch.cat([(tile[:, None] - targets).square_().sum(2) for tile in tiles])
     least, label = distance.min(1)
     error = (dims + 8) * 2.0**-53
     limit = least * ((1 + error) / (1 - error)) + dims * 2.0**-1000

@@ -225,6 +225,14 @@ class Cut:
         """The heads of values (n, D): rows, or centroids."""
         return Stages(self).heads(values, rows)[0]
 
+    def stage(self, heads: int, step: int, **places: int) -> native.Stage:
+        """For the compiled kernels, which write to these places: ``step`` words from one head to the next."""
+        form = self.form
+        lengths = {"length": form.length, "refined": form.refined, "bits": form.bits, "words": form.words}
+        return native.Stage(
+            heads, scale=self.scale, base=self.base, largest=self.largest, step=step, **lengths, **places
+        )
+
     def of_turned(self, turned: Tensor, square: Tensor, dims: int, rows: bool) -> Heads:
         """The heads of values whose coordinates, (n, h) or more, and |X|^2, (n,), are known."""
         form, cap, spill = self.form, CAPS[self.form.bits], self.axes.spill
@@ -283,6 +291,26 @@ class Stages:
             found += [cut.of_turned(turned, square, values.shape[1], rows) for cut in group]
         return found
 
+    def records(self, compiled: native.Library, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Records, int32 (n, HEADER + words) with a whole number of blocks, for rows (n, D), no labels yet; longer heads.
+
+        The latter are int32 (n, words), None where there is no second stage. See native/kernels.h.
+        """
+        count, size = len(rows), native.HEADER + self.first.form.words
+        records = torch.empty(-(-count // native.ROWS) * native.ROWS, size, dtype=torch.int32)
+        records[count:] = 0
+        records[count:, native.ID] = -1
+        stages = [self.first.stage(records.data_ptr() + 4 * native.HEADER, size, margin=native.MARGIN)]
+        longer = None
+        if self.second:
+            longer = torch.zeros(count, whole_vectors(self.second.form.words), dtype=torch.int32)
+            stages.append(self.second.stage(longer.data_ptr(), longer.shape[1], margin=native.LONG_MARGIN))
+        for group in self._groups():
+            own = [stage for stage, cut in zip(stages, self.cuts, strict=True) if cut in group]
+            opens = group[0] is self.first
+            _cut(compiled, group[0].axes, rows, own, of_rows=True, records=records.data_ptr(), record=size, opens=opens)
+        return records, longer
+
     def _groups(self) -> list[list[Cut]]:
         """Stages along the same axes."""
         if self.second and self.first.axes is self.second.axes:
@@ -293,39 +321,45 @@ class Stages:
         return f"{self.first.form}" + (f"+{self.second.form.length}" if self.second else "")
 
 
+def whole_vectors(words: int) -> int:
+    return -(-words // native.VECTOR) * native.VECTOR
+
+
 def _compiled_heads(compiled: native.Library, cuts: list[Cut], values: Tensor, rows: bool) -> list[Heads]:
     """``of_turned`` along the same axes, turning included, in one pass over the values."""
-    count, dims = values.shape
-    axes, wide = cuts[0].axes, cuts[0].axes.centre.dtype == torch.float64
-    lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
+    count = len(values)
     square = torch.empty(count, dtype=torch.float64)
-    scratch = torch.empty(torch.get_num_threads(), native.MOST_TOGETHER * (dims + lanes), dtype=axes.centre.dtype)
     found, stages = [], []
     for cut in cuts:
-        form = cut.form
-        heads = torch.empty(count, form.per_word * form.words, dtype=form.dtype)
+        heads = torch.empty(count, cut.form.per_word * cut.form.words, dtype=cut.form.dtype)
         bounds = torch.empty(count), torch.empty(count), torch.empty(count, dtype=torch.float64)
         found.append(Heads(heads, square, *bounds))
-        places = [tensor.data_ptr() for tensor in (heads, *bounds)]
-        stages.append(native.Stage(*places, cut.scale, form.length, form.refined, form.bits, form.words))
-    compiled.run(
-        "cut",
-        native.Cutting(
-            values=native.Rows.of(values),
-            centre=axes.centre.data_ptr(),
-            axes=None if axes.stripes is None else axes.stripes.data_ptr(),
-            square=square.data_ptr(),
-            spill=axes.spill,
-            scratch=scratch.data_ptr(),
-            count=count,
-            lanes=lanes,
-            wide=wide,
-            of_rows=rows,
-            stages=len(stages),
-            stage=tuple(stages),
-        ),
-    )
+        residue, size, own = (bound.data_ptr() for bound in bounds)
+        stages.append(cut.stage(heads.data_ptr(), cut.form.words, residue=residue, size=size, own=own))
+    _cut(compiled, cuts[0].axes, values, stages, of_rows=rows, square=square.data_ptr())
     return found
+
+
+def _cut(compiled: native.Library, axes: Axes, values: Tensor, stages: list[native.Stage], **places: int) -> None:
+    wide = axes.centre.dtype == torch.float64
+    lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
+    scratch = torch.empty(
+        torch.get_num_threads(), native.MOST_TOGETHER * (values.shape[1] + lanes), dtype=axes.centre.dtype
+    )
+    task = native.Cutting(
+        values=native.Rows.of(values),
+        centre=axes.centre.data_ptr(),
+        axes=None if axes.stripes is None else axes.stripes.data_ptr(),
+        spill=axes.spill,
+        scratch=scratch.data_ptr(),
+        count=len(values),
+        lanes=lanes,
+        wide=wide,
+        stages=len(stages),
+        stage=tuple(stages),
+        **places,
+    )
+    compiled.run("cut", task)
 
 
 def _refine(scaled: Tensor, whole: Tensor, count: int, rows: bool) -> list[Tensor]:

@@ -19,9 +19,8 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.exact import arbiter
 from distkmeans.kernels.dense import Dense
-from distkmeans.kernels.head import NEVER_FITS, UNIT, UP, Cut, Heads, Stages, Target
+from distkmeans.kernels.head import UNIT, Heads, Stages, Target
 
-TILE_ELEMENTS = 1 << 20
 FLOAT_MAX = 3.4028234663852886e38
 RESTRICT_BELOW = 0.6
 """Share of moved centroids below which it pays to compare settled rows with these alone."""
@@ -35,45 +34,6 @@ KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
 
-def records_of(rows: Tensor, stages: Stages) -> tuple[Tensor, Tensor | None]:
-    """Records, int32 (n, HEADER + words) with a whole number of blocks, for rows (n, D), no labels yet; longer heads.
-
-    The latter are int32 (n, words), None where there is no second stage.
-    """
-    count, first, second = len(rows), stages.first, stages.second
-    size = native.HEADER + first.form.words
-    records = torch.zeros(-(-count // native.ROWS) * native.ROWS, size, dtype=torch.int32)
-    longer = torch.zeros(count, whole_vectors(second.form.words), dtype=torch.int32) if second else None
-    records[:, native.ID] = -1
-    floats = records.view(torch.float32)
-    step = max(1, TILE_ELEMENTS // rows.shape[1])
-    for tile in (slice(at, min(at + step, count)) for at in range(0, count, step)):
-        heads, *more = stages.heads(rows[tile], rows=True)
-        records[tile, native.ID] = torch.arange(tile.start, tile.stop, dtype=torch.int32)
-        records[tile, native.PLACE] = records[tile, native.ID]
-        floats[tile, native.SQUARE] = (heads.square * (1 - 8 * UNIT)).to(torch.float32)
-        floats[tile, native.HIGH] = FLOAT_MAX
-        _write_margin(records[tile, native.MARGIN :], heads, first)
-        records[tile, native.HEADER :] = heads.values.view(torch.int32)
-        if second and longer is not None:
-            _write_margin(records[tile, native.LONG_MARGIN :], more[0], second)
-            longer[tile, : second.form.words] = more[0].values.view(torch.int32)
-    return records, longer
-
-
-def _write_margin(words: Tensor, heads: Heads, how: Cut) -> None:
-    floats = words.view(torch.float32)
-    excess = (heads.residue - how.base).clamp(min=0) * UP
-    floats[:, native.EXCESS] = torch.where(heads.size <= how.largest, excess, NEVER_FITS)
-    floats[:, native.SIZE] = heads.size
-    if how.form.bits == 8:  # centroids come as unsigned bytes, 128 more than their heads
-        words[:, native.TOTAL] = heads.values.sum(1, dtype=torch.int32) * 128
-
-
-def whole_vectors(words: int) -> int:
-    return -(-words // native.VECTOR) * native.VECTOR
-
-
 class Pruned:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
 
@@ -82,7 +42,7 @@ class Pruned:
     ) -> None:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.name = f"{library.name} {stages}"
-        self.records, self.longer = records_of(rows, stages)
+        self.records, self.longer = stages.records(library, rows)
         self.places, self.row_by, self.may_copy = rows, native.ID, may_copy
         self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)

@@ -32,8 +32,7 @@ ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE, MOST_TOGETHER = 12, 12, 32, 16, 16, 
 """Rows of a block, blocks of a tile, centroids of a panel, words that longer heads come in, axes of a stripe, words of
 a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
-EXCESS, SIZE, TOTAL = range(3)
-"""Words of a record, and where its head begins; words of a margin in it: as in kernels.h."""
+"""Words of a record, and where its head begins: as in kernels.h."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 64
@@ -183,15 +182,28 @@ class Inertia(ctypes.Structure):
 
 class Steps(ctypes.Structure):
     _fields_ = [
-        ("was", c_void_p),
-        ("now", c_void_p),
+        ("was", Rows),
+        ("now", Rows),
+        ("which", c_void_p),
         ("shift", c_void_p),
         ("scratch", c_void_p),
         ("hash", c_void_p),
         ("scale", c_double),
-        ("clusters", c_int64),
-        ("dims", c_int32),
-        ("wide", c_int32),
+        ("count", c_int64),
+    ]
+
+
+class Blend(ctypes.Structure):
+    _fields_ = [
+        ("sums", c_void_p),
+        ("up", c_void_p),
+        ("before", c_void_p),
+        ("old", Rows),
+        ("means", c_void_p),
+        ("gained", c_void_p),
+        ("scratch", c_void_p),
+        ("count", c_int64),
+        ("limbs", c_int32),
     ]
 
 
@@ -212,10 +224,14 @@ class Stage(ctypes.Structure):
         ("size", c_void_p),
         ("own", c_void_p),
         ("scale", c_double),
+        ("base", c_double),
+        ("largest", c_double),
         ("length", c_int32),
         ("refined", c_int32),
         ("bits", c_int32),
+        ("words", c_int32),
         ("step", c_int32),
+        ("margin", c_int32),
     ]
 
 
@@ -228,15 +244,18 @@ class Cutting(ctypes.Structure):
         ("spill", c_double),
         ("scratch", c_void_p),
         ("count", c_int64),
+        ("records", c_void_p),
         ("lanes", c_int32),
         ("wide", c_int32),
         ("of_rows", c_int32),
         ("stages", c_int32),
+        ("record", c_int32),
+        ("opens", c_int32),
         ("stage", Stage * 2),
     ]
 
 
-STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Costs, Cutting, Scan)
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cutting, Scan)
 
 
 class Library:
@@ -326,14 +345,34 @@ class Library:
 
     def steps(self, was: Tensor, now: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Squared steps of centroids (K, D), scaled, float64 (K,); and the hash of each that is new, int64 (K,)."""
-        count, dims = now.shape
-        shift, hashes = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.int64)
-        scratch = torch.empty(torch.get_num_threads(), dims, dtype=torch.float64)
-        used = was.contiguous(), now.contiguous()
-        places = [tensor.data_ptr() for tensor in (*used, shift, scratch, hashes)]
-        wide = now.dtype == torch.float64
-        self.run("steps", Steps(*places, scale=scale, clusters=count, dims=dims, wide=wide))
-        return shift, hashes
+        hashes = torch.empty(len(now), dtype=torch.int64)
+        return self._steps(was, None, now, scale, hashes), hashes
+
+    def distances(self, rows: Tensor, centroids: Tensor, labels: Tensor, scale: float) -> Tensor:
+        """Squared distances of rows (N, D) to the centroids of their int32 labels, scaled, float64 (N,)."""
+        return self._steps(centroids, labels, rows, scale, None)
+
+    def _steps(self, was: Tensor, which: Tensor | None, now: Tensor, scale: float, hashes: Tensor | None) -> Tensor:
+        was, now = (t if t.stride(1) == 1 else t.contiguous() for t in (was, now))
+        shift = torch.empty(len(now), dtype=torch.float64)
+        scratch = torch.empty(torch.get_num_threads(), 2 * now.shape[1], dtype=torch.float64)
+        places = [None if t is None else t.data_ptr() for t in (which, shift, scratch, hashes)]
+        self.run("steps", Steps(Rows.of(was), Rows.of(now), *places, scale=scale, count=len(now)))
+        return shift
+
+    def blend(self, sums: Tensor, up: Tensor, old: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Means (K, D) of ``old`` with weights ``before`` (K,) and what the limb sums add; added weights (K,): float64.
+
+        sums: (K, limbs, D + 1). up: float64 (limbs, D + 1), the units of the limbs. old: (K, D). before: float64.
+        """
+        count, dims = old.shape
+        means, gained = torch.empty(count, dims, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
+        scratch = torch.empty(torch.get_num_threads(), 2 * dims + 1, dtype=torch.float64)
+        used = sums.contiguous(), up.contiguous(), before.contiguous()
+        old = old.contiguous()
+        inputs, outputs = ([t.data_ptr() for t in group] for group in (used, (means, gained, scratch)))
+        self.run("blend", Blend(*inputs, Rows.of(old), *outputs, count=count, limbs=sums.shape[1]))
+        return means, gained
 
     def merge(self, sums: Tensor, change: Tensor, touched: Tensor) -> None:
         """Add ``change`` (K, ...) to ``sums`` and mark in ``touched``, bool (K,), the clusters that it changes."""

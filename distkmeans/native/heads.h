@@ -2,6 +2,9 @@
 
 /* Columns of axes, and values, that are multiplied together. */
 enum { V(STRIPE) = 16, V(TOGETHER) = sizeof(V(vec)) == 64 ? MOST_TOGETHER : 4 };
+typedef double V(eight) __attribute__((vector_size(64)));
+typedef double V(eight_f64) __attribute__((vector_size(64)));
+typedef float V(eight_f32) __attribute__((vector_size(32)));
 #define WIDEN(real, convert, stored) \
     for (int d = 0; d < v->dims; d++) x[d] = (real)convert(((const stored *)from)[d]) - centre[d]
 #define TURN(name, real, vector, MULTIPLY_ADD, SPREAD)                                                            \
@@ -38,11 +41,17 @@ enum { V(STRIPE) = 16, V(TOGETHER) = sizeof(V(vec)) == 64 ? MOST_TOGETHER : 4 };
         case I8: WIDEN(real, (real), int8_t); break;                                                              \
         default: WIDEN(real, (real), float);                                                                      \
         }                                                                                                         \
-        double lane[8] = {0}, sum = 0;                                                                            \
-        for (int d = 0; d + 8 <= v->dims; d += 8)                                                                 \
-            for (int l = 0; l < 8; l++) lane[l] += (double)x[d + l] * (double)x[d + l];                           \
-        for (int d = v->dims / 8 * 8; d < v->dims; d++) lane[0] += (double)x[d] * (double)x[d];                   \
-        for (int l = 0; l < 8; l++) sum += lane[l];                                                               \
+        V(eight) lanes = {0};                                                                                     \
+        int d = 0;                                                                                                \
+        for (; d + 8 <= v->dims; d += 8) {                                                                        \
+            V(eight_##name) raw;                                                                                  \
+            memcpy(&raw, x + d, sizeof raw);                                                                      \
+            const V(eight) value = __builtin_convertvector(raw, V(eight));                                        \
+            lanes += value * value;                                                                               \
+        }                                                                                                         \
+        double sum = 0;                                                                                           \
+        for (; d < v->dims; d++) lanes[0] += (double)x[d] * (double)x[d];                                         \
+        for (int l = 0; l < 8; l++) sum += lanes[l];                                                              \
         return sum;                                                                                               \
     }
 TURN(f64, double, V(vec_f64), MUL_ADD_F64, SET1_F64)
@@ -53,8 +62,8 @@ TURN(f32, float, V(vec), MUL_ADD, SET1)
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 
 /* Coordinates from..to of one value, unrefined: rounded into the head, their sums of squares added up: of the scaled ones,
-   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer. */
-typedef double V(eight) __attribute__((vector_size(64)));
+   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer, which
+   the low bits hold between the two. */
 typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
 #define WHERE(condition, yes, no) \
     ((V(eight))(((condition) & (V(eight_bits))(yes)) | (~(condition) & (V(eight_bits))(no))))
@@ -71,10 +80,11 @@ typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
             else memcpy(&raw, y + d, many * sizeof(real));                                                        \
             const V(eight) value = __builtin_convertvector(raw, V(eight)) * scale;                                \
             V(eight) near = WHERE(value > most, most, value);                                                     \
-            near = WHERE(near < -most, -most, near) + integer - integer;                                          \
+            const V(eight) shifted = WHERE(near < -most, -most, near) + integer;                                  \
+            near = shifted - integer;                                                                             \
             const V(eight) off = value - near;                                                                    \
             inside += value * value, rest += off * off, size += near * near;                                      \
-            const V(into_##name) whole = __builtin_convertvector(near, V(into_##name));                           \
+            const V(into_##name) whole = __builtin_convertvector((V(eight_bits))shifted, V(into_##name));         \
             if (many == 8) memcpy(head + d, &whole, sizeof whole);                                                \
             else memcpy(head + d, &whole, many * sizeof(type));                                                   \
         }                                                                                                         \
@@ -92,7 +102,7 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
     int8_t *bytes = (int8_t *)s->heads + i * 4 * s->step;
     int16_t *shorts = (int16_t *)s->heads + i * 2 * s->step;
     double sums[3] = {0}, own = 0;
-    memset(bytes, 0, 4 * (size_t)s->step);
+    memset(bytes, 0, 4 * (size_t)s->words);
     for (int d = 0; d < r; d++) {
         const double value = ((const double *)y)[d] * s->scale, whole = V(clamped)(rint(value), cap);
         const double fine = V(clamped)(rint((value - whole) * FINE), cap), coarse = rint(whole / FINE);
@@ -116,11 +126,29 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
     for (int d = 0; d < per_word && s->bits == 16; d++) shorts[d] = (int16_t)(tail < cap ? tail : cap);
     own += sums[2] + per_word * tail * tail;
     const int fits = tail <= cap && norm <= 32767 && (s->bits == 8 || own <= cap * cap);
-    s->size[i] = (float)(sqrt(sums[2]) * up);
-    const double rest = sqrt(sums[1]) + (s->bits == 8 ? c->spill * norm : 0) + 2 * unit * s->size[i];
-    s->residue[i] = fits ? (float)(rest * up * up) : 1e30f;
-    s->own[i] = fits ? own : 0;
-    if (!fits) memset(bytes, 0, 4 * (size_t)s->step);
+    const float size = (float)(sqrt(sums[2]) * up);
+    const double rest = sqrt(sums[1]) + (s->bits == 8 ? c->spill * norm : 0) + 2 * unit * size;
+    const float residue = fits ? (float)(rest * up * up) : NEVER_FITS;
+    if (!fits) memset(bytes, 0, 4 * (size_t)s->words);
+    if (!c->records) {
+        s->size[i] = size, s->residue[i] = residue, s->own[i] = fits ? own : 0;
+        return;
+    }
+    int32_t *margin = c->records + (size_t)i * (size_t)c->record + s->margin, total = 0;
+    const double excess = residue > s->base ? (residue - s->base) * up : 0;
+    for (int d = 0; d < 4 * s->words && s->bits == 8; d++) total += bytes[d];
+    margin[EXCESS] = as_int(size <= s->largest ? (float)excess : NEVER_FITS);
+    margin[SIZE] = as_int(size);
+    margin[TOTAL_] = 128 * total; /* centroids come as unsigned bytes, 128 more than their heads */
+}
+
+/* What a record holds beside its heads. */
+static void V(open_record)(const Cutting *c, int64_t i, double square) {
+    int32_t *record = c->records + (size_t)i * (size_t)c->record;
+    memset(record, 0, HEADER * sizeof *record);
+    record[ID] = record[PLACE] = (int32_t)i;
+    record[SQUARE] = as_int((float)(square * (1 - 8 * 0x1p-24)));
+    record[HIGH] = as_int(FLT_MAX);
 }
 
 static void V(cut_part)(void *argument, int part, int parts) {
@@ -132,15 +160,19 @@ static void V(cut_part)(void *argument, int part, int parts) {
     for (int64_t b = blocks * part / parts; b < blocks * (part + 1) / parts; b++) {
         const int64_t first = MANY * b;
         const int many = c->count - first < MANY ? (int)(c->count - first) : MANY;
-        for (int r = 0; r < many; r++)
-            c->square[first + r] = c->wide ? V(centred_f64)(c, first + r, (double *)x + r * dims)
-                                           : V(centred_f32)(c, first + r, (float *)x + r * dims);
+        double square[MANY];
+        for (int r = 0; r < many; r++) {
+            square[r] = c->wide ? V(centred_f64)(c, first + r, (double *)x + r * dims)
+                                : V(centred_f32)(c, first + r, (float *)x + r * dims);
+            if (!c->records) c->square[first + r] = square[r];
+            else if (c->opens) V(open_record)(c, first + r, square[r]);
+        }
         for (int r = many; r < MANY; r++) memset(x + r * dims * element, 0, dims * element);
         if (c->axes && c->wide) V(turn_f64)(c, (double *)x, (double *)turned);
         if (c->axes && !c->wide) V(turn_f32)(c, (float *)x, (float *)turned);
         for (int r = 0; r < many; r++) {
             const void *y = c->axes ? turned + (size_t)r * (size_t)c->lanes * element : x + r * dims * element;
-            for (int s = 0; s < c->stages; s++) V(cut)(c, c->stage + s, first + r, y, c->square[first + r]);
+            for (int s = 0; s < c->stages; s++) V(cut)(c, c->stage + s, first + r, y, square[r]);
         }
     }
 }

@@ -108,11 +108,11 @@ static void parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps, *costs, *cut, *shapes, *scan;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *blend, *costs, *cut, *shapes, *scan;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
-     steps_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa, scan_part_##isa}
+     steps_part_##isa, blend_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa, scan_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -140,7 +140,7 @@ const char *dkm_variant_name(int variant) { return variants[variant].name; }
 int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
 int64_t dkm_size(int which) {
     const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
-                             sizeof(Steps), sizeof(Costs), sizeof(Cutting), sizeof(Scan)};
+                             sizeof(Steps), sizeof(Blend), sizeof(Costs), sizeof(Cutting), sizeof(Scan)};
     return sizes[which];
 }
 
@@ -164,6 +164,7 @@ void dkm_total(const double *high, const double *low, const double *size, int64_
 }
 
 void dkm_steps(Steps *s, int variant, int threads) { parallel(variants[variant].steps, s, threads); }
+void dkm_blend(Blend *b, int variant, int threads) { parallel(variants[variant].blend, b, threads); }
 
 /* Rows whose label differs leave their old cluster (none where ``before`` is null) and enter the new one. Returns how
    many moved, -1 for want of memory. */

@@ -4,6 +4,7 @@
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
 enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 64, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
+#define NEVER_FITS 1e30f
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128, MOST_TOGETHER = 8 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
@@ -180,14 +181,23 @@ static void tell(Assignment *t, int32_t place, const int32_t *label, int many) {
     for (int i = 0; i < many && at + i < t->room; i++) t->open[2 * (at + i)] = place, t->open[2 * (at + i) + 1] = label[i];
 }
 
-typedef struct { /* of centroids (clusters, dims) before and after: squared steps and hashes (clusters,) */
-    const void *was, *now;
+typedef struct { /* squared distances of rows ``now`` from ``which`` rows of ``was``, NULL for the same; hash: NULL for none */
+    Rows was, now;
+    const int32_t *which;
     double *shift, *scratch;
     int64_t *hash;
     double scale;
-    int64_t clusters;
-    int32_t dims, wide;
+    int64_t count;
 } Steps;
+
+typedef struct { /* sums, int64 (count, limbs, dims + 1), join means ``old`` of weights ``before``: means, gained weights */
+    const int64_t *sums;
+    const double *up, *before;
+    Rows old;
+    double *means, *gained, *scratch;
+    int64_t count;
+    int32_t limbs;
+} Blend;
 
 typedef struct { /* squared distances, float32 (count,), of rows to their labels' centroids */
     Rows rows;
@@ -197,22 +207,26 @@ typedef struct { /* squared distances, float32 (count,), of rows to their labels
     int64_t count;
 } Costs;
 
-typedef struct { /* what one length of heads gives: (count, step) words, with float bounds and |h|^2 for each */
+/* What one length of heads gives: ``words`` of each value, ``step`` from one to the next, with float bounds and |h|^2; or
+   the latter as ``margin`` in the values' records, from ``base`` and ``largest`` of Cut. */
+typedef struct {
     void *heads;
     float *residue, *size;
-    double *own, scale;
-    int32_t length, refined, bits, step;
+    double *own, scale, base, largest;
+    int32_t length, refined, bits, words, step, margin;
 } Stage;
 
 /* Heads of values. centre, axes: double if wide, else float; axes: in stripes of columns (lanes / STRIPE, dims, STRIPE),
-   NULL for none. square: |X|^2. of_rows: not of centroids. */
+   NULL for none. square: |X|^2. of_rows: not of centroids. records: NULL, or what is written in place of square, residue,
+   size and own; opens: with all that is not a stage's own. */
 typedef struct {
     Rows values;
     const void *centre, *axes;
     double *square, spill;
     char *scratch;
     int64_t count;
-    int32_t lanes, wide, of_rows, stages;
+    int32_t *records;
+    int32_t lanes, wide, of_rows, stages, record, opens;
     Stage stage[2];
 } Cutting;
 

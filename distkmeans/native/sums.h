@@ -221,30 +221,71 @@ static void V(inertia_part)(void *argument, int part, int parts) {
     for (int64_t i = n->count * part / parts; i < n->count * (part + 1) / parts; i++) V(inertia_of)(n, n->which[i]);
 }
 
-/* How far centroids moved, squared, summed over columns in the fixed order of exact/floats.sum_columns; and the hash of
-   each that kernels/dense.row_hash gives. */
+/* A stored row as float64. */
+#define WIDEN(stored, convert) \
+    for (int d = 0; d < rows->dims; d++) out[d] = (double)convert(((const stored *)from)[d])
+static void V(widened)(const Rows *rows, int64_t i, double *out) {
+    const char *from = (const char *)rows->data + i * rows->stride * row_bytes(rows->type);
+    switch (rows->type) {
+    case F64: WIDEN(double, ); break;
+    case F16: WIDEN(uint16_t, half_to_float); break;
+    case BF16: WIDEN(uint16_t, bfloat_to_float); break;
+    case U8: WIDEN(uint8_t, ); break;
+    case I8: WIDEN(int8_t, ); break;
+    default: WIDEN(float, );
+    }
+}
+#undef WIDEN
+
+/* The hash of a row that exact/floats.row_hash gives. */
+static int64_t V(hash_of)(const double *values, int dims) {
+    uint64_t hash = 0;
+    for (int d = 0; d < dims; d++) {
+        const double plus = values[d] + 0.0;
+        int64_t bits;
+        memcpy(&bits, &plus, 8);
+        const uint64_t mixed = (uint64_t)(bits ^ (bits >> 29)) * ((uint64_t)(d + 1) * 0x2545F4914F6CDD1D | 1);
+        hash += mixed ^ (uint64_t)((int64_t)mixed >> 32);
+    }
+    return (int64_t)hash;
+}
+
+/* How far rows lie apart, squared, summed over columns in the fixed order of exact/floats.sum_columns. */
 static void V(steps_part)(void *argument, int part, int parts) {
     const Steps *s = argument;
-    double *square = s->scratch + (size_t)part * s->dims;
-    for (int64_t k = s->clusters * part / parts; k < s->clusters * (part + 1) / parts; k++) {
-        int64_t hash = 0;
-        for (int d = 0; d < s->dims; d++) {
-            const size_t at = (size_t)k * s->dims + d;
-            const double now = s->wide ? ((const double *)s->now)[at] : ((const float *)s->now)[at];
-            const double was = s->wide ? ((const double *)s->was)[at] : ((const float *)s->was)[at];
-            const double step = now * s->scale - was * s->scale, plus = now + 0.0;
-            int64_t bits;
-            memcpy(&bits, &plus, 8);
-            uint64_t mixed = (uint64_t)(bits ^ (bits >> 29)) * ((uint64_t)(d + 1) * 0x2545F4914F6CDD1D | 1);
-            hash = (int64_t)((uint64_t)hash + (mixed ^ (uint64_t)((int64_t)mixed >> 32)));
-            square[d] = step * step;
+    const int dims = s->now.dims;
+    double *now = s->scratch + (size_t)part * 2 * dims, *was = now + dims;
+    for (int64_t i = s->count * part / parts; i < s->count * (part + 1) / parts; i++) {
+        V(widened)(&s->now, i, now);
+        V(widened)(&s->was, s->which ? s->which[i] : i, was);
+        if (s->hash) s->hash[i] = V(hash_of)(now, dims);
+        for (int d = 0; d < dims; d++) {
+            const double step = now[d] * s->scale - was[d] * s->scale;
+            was[d] = step * step;
         }
-        s->hash[k] = hash;
-        for (int count = s->dims; count > 1; count = count / 2 + count % 2) {
+        for (int count = dims; count > 1; count = count / 2 + count % 2) {
             const int half = count / 2;
-            for (int d = 0; d < half; d++) square[d] += square[half + d];
-            if (count % 2) square[half] = square[2 * half];
+            for (int d = 0; d < half; d++) was[d] += was[half + d];
+            if (count % 2) was[half] = was[2 * half];
         }
-        s->shift[k] = s->dims ? square[0] : 0;
+        s->shift[i] = dims ? was[0] : 0;
+    }
+}
+
+/* Means of all rows so far and those that the limb sums add, as solvers/online.moved forms them. */
+static void V(blend_part)(void *argument, int part, int parts) {
+    const Blend *b = argument;
+    const int dims = b->old.dims, width = dims + 1, last = b->limbs - 1;
+    double *old = b->scratch + (size_t)part * (dims + width), *sum = old + dims;
+    for (int64_t k = b->count * part / parts; k < b->count * (part + 1) / parts; k++) {
+        const int64_t *limbs = b->sums + (size_t)k * (size_t)(b->limbs * width);
+        for (int d = 0; d < width; d++) sum[d] = (double)limbs[last * width + d] * b->up[last * width + d];
+        for (int l = last - 1; l >= 0; l--)
+            for (int d = 0; d < width; d++) sum[d] += (double)limbs[l * width + d] * b->up[l * width + d];
+        const double before = b->before[k], after = before + sum[dims];
+        V(widened)(&b->old, k, old);
+        double *mean = b->means + (size_t)k * dims;
+        for (int d = 0; d < dims; d++) mean[d] = (old[d] * before + sum[d]) / after;
+        b->gained[k] = sum[dims];
     }
 }

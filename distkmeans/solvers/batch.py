@@ -9,6 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data.columns import Columns
 from distkmeans.data.shard import Shard
 from distkmeans.errors import WorldError
@@ -16,7 +17,7 @@ from distkmeans.exact import floats
 from distkmeans.exact.fixed_point import Grid
 from distkmeans.exact.floats import mixed
 from distkmeans.kernels.dense import largest_of
-from distkmeans.stats import ClusterSums, safe_exponent, steps, tally, to_float
+from distkmeans.stats import ClusterSums, distances, safe_exponent, tally, to_float
 from distkmeans.world import World
 
 Assign = Callable[[Tensor, Tensor, Tensor], int]
@@ -65,19 +66,24 @@ class Measured:
     inertia: float
     judged: int
 
-    def totals(self, by: int) -> tuple[Tensor, Tensor]:
-        """Sums of weight * 2**by * row, float64 (K, D), and of the weights (K, 1): in a fixed order."""
-        limbs, grid = self.sums.limbs.to(torch.float64), self.sums.grid
-        if grid.tables is not None and not by:
-            terms = list((limbs * grid.tables[1]).unbind(1))
-        else:
-            exponents = torch.full_like(grid.top, by)
-            exponents[-1] = 0
-            terms = [floats.scale(limbs[:, index], grid.place(index) + exponents) for index in range(grid.limbs)]
-        total = terms.pop()
-        while terms:
-            total = total + terms.pop()
-        return total[:, :-1], total[:, -1:]
+    def joined(self, old: Tensor, before: Tensor, by: int) -> tuple[Tensor, Tensor]:
+        """Means, float64 (K, D), at the scale 2**by, of the batch and what came before; weights gained, (K,).
+
+        old: (K, D), the means so far, of weights ``before``, float64 (K,). NaN where both weights are 0. One operation
+        after another, element by element, so that the bits are the same everywhere.
+        """
+        limbs, grid = self.sums.limbs, self.sums.grid
+        compiled = native.library_for(limbs)
+        if compiled is not None and grid.tables is not None and not by:
+            return compiled.blend(limbs, grid.tables[1], old, before)
+        exponents = torch.full_like(grid.top, by)
+        exponents[-1] = 0
+        total = torch.zeros_like(limbs[:, 0], dtype=torch.float64)
+        for index in reversed(range(grid.limbs)):
+            total = total + floats.scale(limbs[:, index].to(torch.float64), grid.place(index) + exponents)
+        sums, gained = total[:, :-1], total[:, -1:]
+        placed, before = floats.scale(old.to(torch.float64), by), before[:, None]
+        return (placed * before + sums) / (before + gained), gained[:, 0]
 
 
 def measure(
@@ -120,12 +126,7 @@ def cost_limbs(shard: Shard, centroids: Tensor, labels: Tensor, scale: Scale) ->
 
     Each row's is float64 in a fixed order; their sum is one of integers, so that no order can change it.
     """
-    wide = torch.promote_types(shard.rows.dtype, centroids.dtype)
-    values = centroids.to(wide)
-    parts = [
-        steps(values.index_select(0, labels[tile]), shard.rows[tile].to(wide), scale.by)[0] for tile in shard.tiles()
-    ]
-    costs = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=centroids.device)
+    costs = distances(shard.rows, centroids, labels, scale.by)
     if shard.weights is not None:
         costs = costs * shard.weights.to(torch.float64)
-    return torch.stack([piece.to(torch.int64).sum() for piece in scale.costs.pieces(costs)])
+    return scale.costs.total(costs)

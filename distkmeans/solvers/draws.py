@@ -57,8 +57,10 @@ class Draws:
         """This rank's rows of a batch, each counting once; their numbers are their places in it, 0 to size - 1."""
         positions = torch.arange(self.size, device=self.shard.rows.device)
         places = Stream(seed, "minibatch/rows", step).below(positions, self.total) - self.before
-        mine = ((places >= 0) & (places < self.own)).nonzero().flatten()
-        local = places[mine]
+        mine, local = positions, places
+        if self.own < self.total:
+            mine = ((places >= 0) & (places < self.own)).nonzero().flatten()
+            local = places[mine]
         if self.mass is not None:
             local = torch.searchsorted(self.mass, local, right=True)
         return Shard(self.shard.rows.index_select(0, local), 0, self.size, None, self.shard.name, mine)

@@ -102,14 +102,13 @@ def smooth(state: State, share: float, patience: int | None, limit: float | None
 
 def moved(metric: Metric, scale: Scale, found: Measured, state: State, decay: float) -> tuple[Tensor, Tensor]:
     """New centres (K, D) and weights (K,): float64 element by element, rounded once."""
-    sums, gained = found.totals(scale.by)
-    before = (state.weights * decay)[:, None]
-    after = before + gained
-    old = floats.scale(state.centroids.to(torch.float64), scale.by)
-    mean = (old * before + sums) / after
-    changed = (gained > 0) & ~metric.refuse(mean)[0][:, None]
-    new = metric.place(floats.scale(mean, -scale.by)).to(state.centroids.dtype) + 0.0
-    return torch.where(changed, new, state.centroids), after[:, 0]
+    before = state.weights * decay
+    mean, gained = found.joined(state.centroids, before, scale.by)
+    new = metric.place(floats.scale(mean, -scale.by)).to(state.centroids.dtype).add_(0.0)
+    kept = ((gained == 0) | metric.refuse(mean)[0]).nonzero().flatten()
+    if len(kept):
+        new[kept] = state.centroids[kept]
+    return new, before + gained
 
 
 def revive(world: World, metric: Metric, shard: Shard, centres: Tensor, state: State, ratio: float) -> None:
@@ -119,6 +118,8 @@ def revive(world: World, metric: Metric, shard: Shard, centres: Tensor, state: S
     Their weight becomes the least of the others, so that they are not at once starved again. A collective.
     """
     starved = state.weights < ratio * state.weights.max()
+    if not starved.any():
+        return
     rows = eligible(world, shard)
     most = min(shard.total // 2, len(rows), len(starved) - 1)
     if int(starved.sum()) > most:

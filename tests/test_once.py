@@ -55,14 +55,20 @@ def test_a_trial_is_between_exact_kernels(kind: str, monkeypatch: pytest.MonkeyP
 
 
 @compiled
-def test_all_heads_that_are_tried_are_exact() -> None:
+@pytest.mark.parametrize(
+    ("short", "form"), [({}, "int16x14r2"), ({16: (22,)}, "int16x22r2"), ({16: ()}, "int8x28"), ({16: (), 8: (60,)}, "int8x60")]
+)
+def test_all_heads_that_are_tried_are_exact(
+    short: dict[int, tuple[int, ...]], form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of photographs short heads hold nearly all; whichever wins the trial, here each one has its turn."""
+    monkeypatch.setattr(once, "SHORT", {**once.SHORT, **short})
     x = open_patches().values[::200].to(torch.float32).numpy()
     centroids = x[:50].copy()
     expected = labels_of(made(x, centroids, "dense"), x, centroids)
     taken = made(x, centroids)
     heads = list(taken._heads(torch.from_numpy(x)))
-    assert len(heads) > 2
+    assert [str(stages) for stages in heads] == ["int8x192", form]
     for taken.stages in heads:
         taken.kind = "pruned"
         assert labels_of(taken, x, centroids) == expected

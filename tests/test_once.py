@@ -17,9 +17,9 @@ from tests import oracle
 compiled = pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
 
 
-def made(x: np.ndarray, centroids: np.ndarray, kernel: OnceName = "auto", rows: int = 0) -> Once:
+def made(x: np.ndarray, centroids: np.ndarray, kernel: OnceName = "auto", rows: int = 0, total: int = 0) -> Once:
     rows_, targets = torch.from_numpy(x), torch.from_numpy(centroids)
-    return Once(choice_for(rows_, targets, max(largest_of(rows_), largest_of(targets))), kernel, rows=rows)
+    return Once(choice_for(rows_, targets, max(largest_of(rows_), largest_of(targets))), kernel, rows=rows, total=total)
 
 
 def labels_of(kernel: Once, x: np.ndarray, centroids: np.ndarray) -> list[int]:
@@ -66,7 +66,7 @@ def test_all_heads_that_are_tried_are_exact(
     x = open_patches().values[::200].to(torch.float32).numpy()
     centroids = x[:50].copy()
     expected = labels_of(made(x, centroids, "dense"), x, centroids)
-    taken = made(x, centroids)
+    taken = made(x, centroids, total=once.TURNED * 256**2)
     heads = list(taken._heads(torch.from_numpy(x)))
     assert [str(stages) for stages in heads] == ["int8x192", form]
     for taken.stages in heads:
@@ -75,9 +75,10 @@ def test_all_heads_that_are_tried_are_exact(
 
 
 @compiled
-def test_many_columns_are_not_turned() -> None:
-    x = oracle.rows("normal", 50, once.MOST_TURNED + 1, seed=0)
-    assert len(list(made(x, x[:5])._heads(torch.from_numpy(x)))) == 1
+def test_axes_are_found_where_there_is_enough_to_do() -> None:
+    x = open_patches().values[::200].to(torch.float32).numpy()
+    for total, heads in ((once.TURNED * 256**2 // 50 - 1, 1), (once.TURNED * 256**2 // 50, 2)):
+        assert len(list(made(x, x[:50], total=total)._heads(torch.from_numpy(x)))) == heads
 
 
 def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

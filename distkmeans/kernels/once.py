@@ -35,23 +35,31 @@ SHARE = {16: 0.9, 8: 0.6}
 """Of the variance, that the first axes must hold for a short head to be tried."""
 HOPELESS = 2.0
 """A first call that takes so many times the best so far is not repeated."""
-MOST_TURNED = 384
-"""Columns up to which principal axes are found: it takes as long as some batches."""
+TURNED = 500
+"""Rows x clusters of all calls, over columns squared, 256 at least, from which it may pay to find principal axes: both
+what that takes and what it saves, over columns."""
 
 
 class Once:
     """Assigns whatever rows it is given, of the type and width of the choice's, to centroids like the choice's.
 
-    kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows: of a later call, about,
-    where there will be many; 0 for no trial. Raises InputError for a kernel that cannot be had.
+    kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows, total: of a later call, and
+    of all of them, about, where there will be many; 0 for no trial. Raises InputError for a kernel that cannot be had.
     """
 
-    def __init__(self, choice: Choice, kernel: OnceName = "auto", tile_rows: int | None = None, rows: int = 0) -> None:
+    def __init__(
+        self,
+        choice: Choice,
+        kernel: OnceName = "auto",
+        tile_rows: int | None = None,
+        rows: int = 0,
+        total: int = 0,
+    ) -> None:
         refusal = "" if kernel == "auto" else choice.refusal(kernel)
         if refusal:
             raise InputError(f"solver.kernel={kernel}: {refusal}; use auto")
         self.choice, self.tile_rows = choice, tile_rows
-        self.frame = Frame.around(choice.centroids, choice.reach)
+        self.frame, self.total = Frame.around(choice.centroids, choice.reach), total
         names = [kernel] if kernel != "auto" else ["dense"] if tile_rows else ["triton", "narrow", "dense", "pruned"]
         self.kind, self.stages = self._fastest([name for name in names if not choice.refusal(name)], rows)
         self.name = self._kernel(self.kind, self.stages, choice.rows[:0], choice.centroids).name
@@ -81,7 +89,7 @@ class Once:
     def _heads(self, sample: Tensor) -> Iterator[Stages]:
         rows, dims = self.choice.rows, self.choice.rows.shape[1]
         yield as_they_are(sample)
-        if dims > MOST_TURNED:
+        if self.total * len(self.choice.centroids) < TURNED * max(dims, 256) ** 2:
             return
         axes, shares = Axes.principal(rows[:: max(1, len(rows) // SAMPLE_ROWS)])
         for bits, lengths in SHORT.items():

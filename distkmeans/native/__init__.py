@@ -35,7 +35,7 @@ ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = r
 """Words of a record, and where its head begins: as in kernels.h."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
-MOST_NARROW = 64
+MOST_NARROW = 128
 """Columns that the kernel for narrow rows can take."""
 
 

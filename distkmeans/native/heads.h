@@ -62,9 +62,9 @@ TURN(f32, float, V(vec), MUL_ADD, SET1)
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 
 /* Coordinates from..to of one value, unrefined: rounded into the head, their sums of squares added up: of the scaled ones,
-   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer, which
-   the low bits hold between the two. */
+   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer. */
 typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
+typedef int32_t V(eight_ints) __attribute__((vector_size(32)));
 #define WHERE(condition, yes, no) \
     ((V(eight))(((condition) & (V(eight_bits))(yes)) | (~(condition) & (V(eight_bits))(no))))
 #define ROUND(name, real, type)                                                                                   \
@@ -80,11 +80,11 @@ typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
             else memcpy(&raw, y + d, many * sizeof(real));                                                        \
             const V(eight) value = __builtin_convertvector(raw, V(eight)) * scale;                                \
             V(eight) near = WHERE(value > most, most, value);                                                     \
-            const V(eight) shifted = WHERE(near < -most, -most, near) + integer;                                  \
-            near = shifted - integer;                                                                             \
+            near = WHERE(near < -most, -most, near) + integer - integer;                                          \
             const V(eight) off = value - near;                                                                    \
             inside += value * value, rest += off * off, size += near * near;                                      \
-            const V(into_##name) whole = __builtin_convertvector((V(eight_bits))shifted, V(into_##name));         \
+            const V(into_##name) whole =                                                                           \
+                __builtin_convertvector(__builtin_convertvector(near, V(eight_ints)), V(into_##name));            \
             if (many == 8) memcpy(head + d, &whole, sizeof whole);                                                \
             else memcpy(head + d, &whole, many * sizeof(type));                                                   \
         }                                                                                                         \

@@ -49,9 +49,11 @@ typedef __m512d V(vec_f64);
             DOT(acc[r][1], p1, rows + r * step + w);                                                              \
         }                                                                                                         \
     }
+/* Not inlined: the addresses of ROWS rows want all registers that there are. */
+#define ALONE __attribute__((noinline))
 #define BLOCK(name, DOT)                                                                                          \
-    static void V(name)(const int32_t *rows, size_t step, const uint32_t *panel, int words, const int32_t *bias,  \
-                        const int32_t *threshold, uint32_t *mask) {                                               \
+    ALONE static void V(name)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                 \
+                              const int32_t *bias, const int32_t *threshold, uint32_t *mask) {                   \
         PRODUCTS(DOT)                                                                                             \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
             const __m512i t = _mm512_set1_epi32(threshold[r]);                                                    \
@@ -60,8 +62,8 @@ typedef __m512d V(vec_f64);
             mask[r] = m0 | m1 << 16;                                                                              \
         }                                                                                                         \
     }                                                                                                             \
-    static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                \
-                               const int32_t *bias, int32_t first, int32_t *best, int32_t *place) {               \
+    ALONE static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,          \
+                                     const int32_t *bias, int32_t first, int32_t *best, int32_t *place) {         \
         PRODUCTS(DOT)                                                                                             \
         const __m512i here = _mm512_set1_epi32(first);                                                            \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
@@ -77,6 +79,7 @@ typedef __m512d V(vec_f64);
 BLOCK(block8, DOT8)
 BLOCK(block16, DOT16)
 #undef BLOCK
+#undef ALONE
 #undef PRODUCTS
 
 /* The rows of a block that have any bit in its mask. */

@@ -375,13 +375,14 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
 static void V(assign_part)(void *argument, int part, int parts) {
     Assignment *a = argument;
     Counts counts = {0};
-    (void)part, (void)parts;
+    /* one after another, so that the next one's rows can be fetched meanwhile */
+    const int64_t share = a->count / TILE / (8 * parts), many = share < 1 ? 1 : share < 8 ? share : 8;
+    (void)part;
     for (;;) {
-        enum { MANY = 8 }; /* one after another, so that the next one's rows can be fetched meanwhile */
-        const int64_t first = __atomic_fetch_add(&a->next, MANY, __ATOMIC_RELAXED);
+        const int64_t first = __atomic_fetch_add(&a->next, many, __ATOMIC_RELAXED);
         if (first * TILE >= a->count) break;
-        for (int64_t tile = first; tile < first + MANY && tile * TILE < a->count; tile++) {
-            const int64_t left = tile + 1 < first + MANY ? a->count - (tile + 1) * TILE : 0;
+        for (int64_t tile = first; tile < first + many && tile * TILE < a->count; tile++) {
+            const int64_t left = tile + 1 < first + many ? a->count - (tile + 1) * TILE : 0;
             V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts);
         }
     }

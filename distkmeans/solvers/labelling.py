@@ -36,7 +36,8 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
     with world.guard():
         if kernel is None:
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
-            kernel = Once(choice_for(shard.rows, centroids, largest, problem.exact), rows=min(len(shard), CHUNK_ROWS))
+            choice = choice_for(shard.rows, centroids, largest, problem.exact)
+            kernel = Once(choice, rows=min(len(shard), CHUNK_ROWS), total=len(shard))
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
             chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])

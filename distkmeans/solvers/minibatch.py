@@ -73,12 +73,15 @@ class MiniBatch:
         """A collective. Raises InputError for a kernel that cannot be had."""
         total = problem.shard.total
         size = min(self.batch_size, total)
+        steps = self.max_iter * total // size
         with problem.world.guard():
             scale = Scale.of(problem.columns, centroids, size, weighted=False)
             choice = choice_for(problem.shard.rows, centroids, scale.largest, problem.exact)
-            kernel = Once(choice, self.kernel, self.tile_rows, -(-size // problem.world.size))
+            share, own = (-(-rows // problem.world.size) for rows in (size, total))
+            expected = own + min(own, steps * share)  # labels, and batches of a pass: more may come
+            kernel = Once(choice, self.kernel, self.tile_rows, share, expected)
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
-        return Course(Draws.of(problem, size), scale, kernel, self.max_iter * total // size, limit)
+        return Course(Draws.of(problem, size), scale, kernel, steps, limit)
 
     def run(
         self, problem: Problem, course: Course, state: State, on_record: Callable[[Record], None] = lambda record: None

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import distkmeans
+import distkmeans.kernels.choose as choosing
 from distkmeans import native, stats
 from distkmeans.data.patches import open_patches
 from distkmeans.errors import InputError

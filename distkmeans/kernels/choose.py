@@ -32,8 +32,10 @@ SHARE = {8: 0.5, 16: 0.8}
 """Of the variance, that a head must hold to be tried."""
 SIMPLER = 0.2
 """By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""
-RIVALS, JUDGED = 2, (20, 80)
+RIVALS, JUDGED = 3, (20, 80)
 """Heads that stay in the race, and the passes before which they are judged again."""
+LEAN = 1.25
+"""How much slower shorter heads may be in the trial: its centroids are the first, and as they settle, pairs grow fewer."""
 LONGER = {8: 64, 16: 32}
 """Words of the longer heads."""
 ROOM = 1.5
@@ -141,8 +143,15 @@ class Choice:
         best, how, _ = min(trials, key=lambda trial: trial[2])
         if best != "pruned" or how is None:
             return self.kernel(best, self.rows, how)
-        rivals = [(seconds, cut) for _, cut, seconds in trials if cut and cut.first.form.bits == how.first.form.bits]
-        return Judged(self, [cut for _, cut in sorted(rivals, key=lambda rival: rival[0])[:RIVALS]])
+        return Judged(self, self._rivals(trials, how.first.form.bits))
+
+    @staticmethod
+    def _rivals(trials: list[tuple[str, Stages | None, float]], bits: int) -> list[Stages]:
+        """Heads of so many bits that stay in the race: first the shortest that is about the best, then the fastest."""
+        heads = sorted(((s, cut) for _, cut, s in trials if cut and cut.first.form.bits == bits), key=lambda head: head[0])
+        lean = [cut for seconds, cut in heads if seconds <= LEAN * heads[0][0]]
+        first = min(lean, key=lambda cut: cut.first.form.length)
+        return [first, *(cut for _, cut in heads if cut is not first)][:RIVALS]
 
     def _trials(self, names: list[str], sample: Tensor) -> Iterator[tuple[str, Stages | None, float]]:
         """Contenders, and their seconds for a pass over the sample. What is compiled beats its like in torch."""

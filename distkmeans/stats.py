@@ -51,14 +51,22 @@ class ClusterSums:
         return touched
 
 
-def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> int:
+def tally(
+    shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touched: Tensor | None = None
+) -> int:
     """Take the rows whose label changed out of their old cluster and into the new one; how many they are.
 
-    old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet.
+    old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet. touched: bool (K,), in
+    which the clusters that rows leave or enter are marked.
     """
     compiled = native.library_for(shard.rows)
     if compiled is not None and new.dtype == torch.int32 and _fits_compiled(shard, into.grid):
-        return _tally_compiled(compiled, shard, old, new, into)
+        return _tally_compiled(compiled, shard, old, new, into, touched)
+    if touched is not None:
+        changed = slice(None) if old is None else old != new
+        for side in (old, new):
+            if side is not None:
+                touched[side[changed].to(torch.int64)] = True
     if not why_not_triton(shard.rows.device):
         from distkmeans.kernels.triton_runs import Runs, can_add  # reads TRITON_INTERPRET as it is imported
 
@@ -80,7 +88,14 @@ def _fits_compiled(shard: Shard, grid: Grid) -> bool:
     return exact and grid.tables is not None and shard.rows.stride(1) == 1 and len(shard) < 2**31
 
 
-def _tally_compiled(compiled: native.Library, shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums) -> int:
+def _tally_compiled(
+    compiled: native.Library,
+    shard: Shard,
+    old: Tensor | None,
+    new: Tensor,
+    into: ClusterSums,
+    touched: Tensor | None,
+) -> int:
     assert into.grid.tables is not None
     down, up = into.grid.tables
     weights = None if shard.weights is None else shard.weights.contiguous()
@@ -94,6 +109,7 @@ def _tally_compiled(compiled: native.Library, shard: Shard, old: Tensor | None, 
             counts=into.counts.data_ptr(),
             limbs=into.grid.limbs,
             clusters=len(into.limbs),
+            touched=None if touched is None else touched.data_ptr(),
         ),
         old,
         new,
@@ -240,13 +256,13 @@ def inertia(square: Fraction, sums: ClusterSums, centroids: Tensor, largest: int
     return to_float(square + _cross_terms(sums, centroids)) if value is None else value
 
 
-def steps(was: Tensor, now: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
-    """|2**exponent (now - was)|^2 of centroids (K, D), float64 (K,), in a fixed order; and the hash of each new one."""
+def steps(was: Tensor, now: Tensor, exponent: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of centroids (K, D): |2**exponent (now - was)|^2, float64 (K,), in a fixed order; hashes after; which moved."""
     compiled = native.library_for(now)
     if compiled is not None and -1022 <= exponent <= 1023:
         return compiled.steps(was, now, 2.0**exponent)
     step = floats.scale(now.to(torch.float64), exponent) - floats.scale(was.to(torch.float64), exponent)
-    return floats.sum_columns(step * step), row_hash(now)
+    return floats.sum_columns(step * step), row_hash(now), (now != was).any(1)
 
 
 def distances(rows: Tensor, centroids: Tensor, labels: Tensor, exponent: int) -> Tensor:

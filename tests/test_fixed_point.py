@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distkmeans import native
 from distkmeans.exact import floats
 from distkmeans.exact.fixed_point import EXACT_ROWS, WIDEST, Grid, means, round_fraction
 from tests import oracle
@@ -65,6 +66,35 @@ def test_a_mean_on_a_rounding_boundary_goes_to_even() -> None:
     grid, limbs = grid_of(x, np.ones(4, np.float32))
     sums = torch.stack([limbs[:2].sum(0), limbs[2:].sum(0)])
     assert means(sums, grid, torch.float32)[:, 0].tolist() == [1.0, 1.0 + 2.0**-22]
+
+
+@given(
+    st.integers(1 << 23, (1 << 24) - 2),
+    st.sampled_from([-1, 1]),
+    st.integers(1, 1 << 20),
+    st.integers(-1, 1),
+    st.integers(0, 12),
+    st.integers(-140, 90),
+    st.integers(12, 34),
+)
+def test_a_mean_on_or_beside_a_rounding_boundary(
+    mantissa: int, sign: int, weight: int, beside: int, fine: int, unit: int, width: int
+) -> None:
+    """Between two neighbours of float32, or a unit of the sum off, with the sum in limbs that need not be proper ones."""
+    total = sign * ((2 * mantissa + 1) * weight << fine) + beside
+    limbs = -(-60 // width)
+    top = torch.tensor([unit, 0]) + limbs * width
+    pieces = [[abs(v) >> width * (limbs - 1 - at) & (1 << width) - 1 for v in (total, weight)] for at in range(limbs)]
+    pieces[0] = [abs(v) >> width * (limbs - 1) for v in (total, weight)]
+    sums = torch.tensor(pieces) * torch.tensor([sign if total else 1, 1])
+    if limbs > 1:
+        sums[0, 0] -= 1
+        sums[1, 0] += 1 << width
+    expected = round_fraction(Fraction(total, weight) * Fraction(2) ** unit, torch.float32)
+    for choice in ("auto", "off"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(native.CHOICE, choice)
+            assert float(means(sums[None], Grid(top, width, limbs), torch.float32)) == expected
 
 
 def test_float64_runs_cannot_round() -> None:

@@ -258,11 +258,42 @@ def test_steps_and_hashes_are_those_of_torch(
 ) -> None:
     """To the last bit: ranks with and without compiled kernels compare their hashes, and stop by the same shift."""
     was, now = torch.randn(2, clusters, dims, dtype=dtype, generator=torch.Generator().manual_seed(dims))
-    now[0] = -0.0
+    now[0], now[clusters // 2] = -0.0, was[clusters // 2]
     compiled = stats.steps(was, now, exponent)
     monkeypatch.setenv(native.CHOICE, "off")
     for mine, plain in zip(compiled, stats.steps(was, now, exponent), strict=True):
         assert torch.equal(mine, plain)
+    assert compiled[2].tolist() == [k == 0 and clusters > 1 or k != clusters // 2 for k in range(clusters)]
+
+
+@pytest.mark.parametrize("dtype", [*stats.floats.MANTISSA_BITS])
+@pytest.mark.parametrize(("clusters", "dims", "exponent"), [(1, 1, 0), (7, 2, 5), (33, 17, -30), (9, 96, 0)])
+def test_distances_are_those_of_torch(
+    library: native.Library,
+    dtype: torch.dtype,
+    clusters: int,
+    dims: int,
+    exponent: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = torch.Generator().manual_seed(dims)
+    rows = (100 * torch.randn(50, 2 * dims, generator=made)).to(dtype)[:, :dims]
+    centroids = torch.randn(clusters, dims, generator=made)
+    labels = torch.randint(clusters, (50,), dtype=torch.int32, generator=made)
+    compiled = stats.distances(rows, centroids, labels, exponent)
+    monkeypatch.setenv(native.CHOICE, "off")
+    assert torch.equal(compiled, stats.distances(rows, centroids, labels, exponent))
+    assert torch.allclose(compiled, (rows.double() - centroids.double()[labels.long()]).square().sum(1) * 4.0**exponent)
+
+
+def test_which_centroids_moved_is_told_bit_by_bit(library: native.Library) -> None:
+    was = torch.randn(40, 3)
+    was[5] = torch.nan
+    now = was.clone()
+    now[7, 2], now[30] = -was[7, 2], 0.0
+    kept = was.clone()
+    assert library.follow(kept, now).nonzero().flatten().tolist() == [7, 30]
+    assert torch.equal(kept.view(torch.int32), now.view(torch.int32))
 
 
 @needs_compiler

@@ -162,7 +162,7 @@ def means(sums: Tensor, grid: Grid, dtype: torch.dtype) -> Tensor:
     else:
         result = torch.full((sums.shape[0], sums.shape[2] - 1), math.nan, dtype=dtype, device=sums.device)
         is_open = ~(sums[:, :, -1:] == 0).all(dim=1).expand_as(result)
-    if is_open.any():
+    if is_open is not None and is_open.any():
         cluster, column = is_open.nonzero(as_tuple=True)
         sum_grid, weight_grid = grid.columns(column), grid.columns(torch.full_like(column, -1))
         sums_m, weights_m = sums[cluster, :, column].t(), sums[cluster, :, -1].t()
@@ -193,8 +193,10 @@ def _quotients(numerator: tuple[Tensor, Grid], denominator: tuple[Tensor, Grid],
     quotient = floats.divide(total, weight)
     error = (size * 2.0**-96 + 2.0**-900) / weight[0]
     shift = sum_grid.top - weight_grid.top
-    low = floats.scale(quotient[0] + (quotient[1] - error), shift).to(dtype)
-    high = floats.scale(quotient[0] + (quotient[1] + error), shift).to(dtype)
+    below, above = (floats.two_sum(quotient[0], quotient[1] + side) for side in (-error, error))
+    if dtype != torch.float64:  # rounded a second time
+        below, above = floats.to_odd(below), floats.to_odd(above)
+    low, high = (floats.scale(bound[0], shift).to(dtype) for bound in (below, above))
     tiny = torch.finfo(dtype).tiny * 4  # below it the scaling above rounds a second time
     unsure = ((low != high) | ~torch.isfinite(low) | (low.abs() < tiny)).nonzero().flatten().cpu()
     if len(unsure):

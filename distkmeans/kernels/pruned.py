@@ -59,7 +59,10 @@ class Pruned:
         if self.seen is None or len(self.seen) != len(centroids):
             self._begin()
             self.seen = None
-        moved = torch.ones(len(centroids), dtype=torch.bool) if self.seen is None else (centroids != self.seen).any(1)
+        if self.seen is None:
+            moved = torch.ones(len(centroids), dtype=torch.bool)
+        else:
+            moved = self.library.follow(self.seen, centroids)
         task = self._task(centroids, moved, *self.aim.at(centroids, moved))
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
@@ -72,7 +75,8 @@ class Pruned:
         undecided = self._judge(centroids, written, task.opened) if self.exact else 0
         if written is not labels:
             labels.copy_(written)
-        self.seen = centroids.clone()
+        if self.seen is None:
+            self.seen = centroids.clone()
         return undecided
 
     def start(self, labels: Tensor, clusters: int) -> None:

@@ -135,6 +135,7 @@ class Tally(ctypes.Structure):
         ("scratch", c_void_p),
         ("runs", c_int64),
         ("next", c_int64),
+        ("touched", c_void_p),
         ("squared", c_int32),
     ]
 
@@ -188,6 +189,7 @@ class Steps(ctypes.Structure):
         ("shift", c_void_p),
         ("scratch", c_void_p),
         ("hash", c_void_p),
+        ("moved", c_void_p),
         ("scale", c_double),
         ("count", c_int64),
     ]
@@ -302,8 +304,8 @@ class Library:
         self.run("scan", task)
         return None if task.bad else torch.stack([largest.amax(0), smallest.amin(0)])
 
-    def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 means (K, C - 1) of limb sums (K, limbs, C), and which of them are not proved, bool.
+    def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor | None]:
+        """float32 means (K, C - 1) of limb sums (K, limbs, C), and which are not proved, bool, or None where all are.
 
         up: float64 (limbs, C), the units of the limbs.
         """
@@ -312,8 +314,9 @@ class Library:
         scratch = torch.empty(torch.get_num_threads(), 2 * columns, dtype=torch.float64)
         used = sums.contiguous(), up.contiguous()
         places = [tensor.data_ptr() for tensor in (*used, means, is_open, scratch)]
-        self.run("means", Means(*places, count=count, limbs=limbs, dims=columns - 1))
-        return means, is_open
+        task = Means(*places, count=count, limbs=limbs, dims=columns - 1)
+        self.run("means", task)
+        return means, is_open if task.opened else None
 
     def inertia(self, sums: Tensor, unit: Tensor, centroids: Tensor, scale: float, which: Tensor, into: Tensor) -> None:
         """Write double-doubles and sums of |terms| of the clusters ``which``, int64, into float64 (3, K).
@@ -343,22 +346,37 @@ class Library:
         high, low, size = total.tolist()
         return high, low, size
 
-    def steps(self, was: Tensor, now: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Squared steps of centroids (K, D), scaled, float64 (K,); and the hash of each that is new, int64 (K,)."""
-        hashes = torch.empty(len(now), dtype=torch.int64)
-        return self._steps(was, None, now, scale, hashes), hashes
+    def steps(self, was: Tensor, now: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Of centroids (K, D): squared steps, scaled, float64 (K,), hashes after them, int64, and which moved, bool."""
+        hashes, moved = torch.empty(len(now), dtype=torch.int64), torch.empty(len(now), dtype=torch.bool)
+        return self._steps(was, None, now, scale, hashes, moved), hashes, moved
 
     def distances(self, rows: Tensor, centroids: Tensor, labels: Tensor, scale: float) -> Tensor:
         """Squared distances of rows (N, D) to the centroids of their int32 labels, scaled, float64 (N,)."""
-        return self._steps(centroids, labels, rows, scale, None)
+        return self._steps(centroids, labels, rows, scale)
 
-    def _steps(self, was: Tensor, which: Tensor | None, now: Tensor, scale: float, hashes: Tensor | None) -> Tensor:
+    def _steps(
+        self,
+        was: Tensor,
+        which: Tensor | None,
+        now: Tensor,
+        scale: float,
+        hashes: Tensor | None = None,
+        moved: Tensor | None = None,
+    ) -> Tensor:
         was, now = (t if t.stride(1) == 1 else t.contiguous() for t in (was, now))
         shift = torch.empty(len(now), dtype=torch.float64)
         scratch = torch.empty(torch.get_num_threads(), 2 * now.shape[1], dtype=torch.float64)
-        places = [None if t is None else t.data_ptr() for t in (which, shift, scratch, hashes)]
+        places = [None if t is None else t.data_ptr() for t in (which, shift, scratch, hashes, moved)]
         self.run("steps", Steps(Rows.of(was), Rows.of(now), *places, scale=scale, count=len(now)))
         return shift
+
+    def follow(self, was: Tensor, now: Tensor) -> Tensor:
+        """Which rows of contiguous ``now`` (K, D) differ in any bit from ``was``, bool (K,); ``was`` becomes ``now``."""
+        moved = torch.empty(len(now), dtype=torch.bool)
+        row = now.shape[1] * now.element_size()
+        self.handle.dkm_follow(*_pointers(was, now, moved), c_int64(len(now)), c_int64(row), torch.get_num_threads())
+        return moved
 
     def blend(self, sums: Tensor, up: Tensor, old: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Means (K, D) of ``old`` with weights ``before`` (K,) and what the limb sums add; added weights (K,): float64.

@@ -183,6 +183,7 @@ int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t
         enter[after[list[i]]]++;
         if (before) leave[before[list[i]]]++;
     }
+    for (int64_t c = 0; moved > 0 && t->touched && c < k; c++) t->touched[c] |= enter[c] || leave[c];
     for (int64_t c = 0; moved > 0 && c < 2 * k; c++) enter[2 * k + c] = place, place += enter[c];
     for (int64_t c = 0; moved > 0 && c < k; c++) runs += (enter[c] + RUN - 1) / RUN + (leave[c] + RUN - 1) / RUN;
     if (moved > 0) {
@@ -223,6 +224,29 @@ void dkm_merge(int64_t *sums, const int64_t *change, uint8_t *touched, int64_t c
         }
         touched[k] |= any != 0;
     }
+}
+
+/* Marks the rows of ``now`` that differ from those of ``was``, bit by bit, and copies them there. */
+typedef struct {
+    char *was;
+    const char *now;
+    uint8_t *moved;
+    int64_t count, bytes;
+} Following;
+
+static void follow_part(void *argument, int part, int parts) {
+    const Following *f = argument;
+    for (int64_t i = f->count * part / parts; i < f->count * (part + 1) / parts; i++) {
+        char *was = f->was + i * f->bytes;
+        const char *now = f->now + i * f->bytes;
+        f->moved[i] = memcmp(was, now, (size_t)f->bytes) != 0;
+        if (f->moved[i]) memcpy(was, now, (size_t)f->bytes);
+    }
+}
+
+void dkm_follow(void *was, const void *now, uint8_t *moved, int64_t count, int64_t bytes, int threads) {
+    Following f = {was, now, moved, count, bytes};
+    parallel(follow_part, &f, threads);
 }
 
 /* Records in the order of their labels' ranks; within a label as they were. A part counts its own, then moves them. */

@@ -115,7 +115,8 @@ typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts in
     Run *run;
     double *scratch;
     int64_t runs, next;
-    int32_t squared; /* of values in place of weighted values */
+    uint8_t *touched; /* clusters that rows enter or leave are marked; NULL for none */
+    int32_t squared;  /* of values in place of weighted values */
 } Tally;
 
 typedef struct { /* of columns: (parts, dims) */
@@ -181,11 +182,14 @@ static void tell(Assignment *t, int32_t place, const int32_t *label, int many) {
     for (int i = 0; i < many && at + i < t->room; i++) t->open[2 * (at + i)] = place, t->open[2 * (at + i) + 1] = label[i];
 }
 
-typedef struct { /* squared distances of rows ``now`` from ``which`` rows of ``was``, NULL for the same; hash: NULL for none */
+/* Squared distances of rows ``now`` from ``which`` rows of ``was``, NULL for the same; and, where not NULL, their hashes and
+   whether they differ from those. */
+typedef struct {
     Rows was, now;
     const int32_t *which;
     double *shift, *scratch;
     int64_t *hash;
+    uint8_t *moved;
     double scale;
     int64_t count;
 } Steps;

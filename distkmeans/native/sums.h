@@ -126,6 +126,31 @@ static void V(scan_part)(void *argument, int part, int parts) {
 }
 #undef SCAN
 
+/* The sum of limbs in float64, and whether that is exact. */
+static int V(exact_total)(const int64_t *sums, const double *up, int limbs, int width, double *total) {
+    double rest = 0;
+    *total = 0;
+    for (int l = 0; l < limbs; l++) {
+        const double whole = (double)sums[l * width], term = whole * up[l * width], s = *total + term, b = s - *total;
+        rest += (*total - (s - b)) + (term - b);
+        if ((int64_t)whole != sums[l * width]) return 0;
+        *total = s;
+    }
+    return rest == 0;
+}
+
+/* Of neighbours ``low`` < ``high``, between which total / weight lies, the one that it rounds to: one fused operation tells
+   on which side of their midpoint it is. Returns 0 where it cannot: where the total is not exact in float64. */
+static int V(rounded)(const int64_t *sums, const double *up, int limbs, int width, double weight, float low, float high,
+                      float *mean) {
+    double total;
+    if (!V(exact_total)(sums, up, limbs, width, &total) || nextafterf(low, high) != high) return 0;
+    if (!(fabsf(low) > 0x1p-100f && fabsf(high) > 0x1p-100f && weight > 0x1p-400 && weight < 0x1p400)) return 0;
+    const double middle = 0.5 * ((double)low + (double)high), over = __builtin_fma(-middle, weight, total);
+    *mean = over > 0 || (over == 0 && as_int(low) & 1) ? high : low;
+    return 1;
+}
+
 /* Means of clusters whose sums changed: float32, with a proof that the rounding is right, or a mark. */
 static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *size) {
     const int width = m->dims + 1;
@@ -138,6 +163,8 @@ static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *siz
             total[d] += term, size[d] += fabs(term);
         }
     const double weight = total[m->dims], inverse = 1 / weight, bound = (2 * m->limbs + 12) * 0x1p-53 * inverse;
+    double exact;
+    const int whole = V(exact_total)(sums + m->dims, m->up + m->dims, m->limbs, width, &exact) && exact == weight;
     float *mean = m->means + (size_t)k * m->dims;
     uint8_t *mark = m->open + (size_t)k * m->dims;
     for (int d = 0; d < m->dims; d++) {
@@ -145,6 +172,7 @@ static int64_t V(means_of)(const Means *m, int64_t k, double *total, double *siz
         const float low = (float)(quotient - error), high = (float)(quotient + error);
         mean[d] = (float)quotient + 0.0f;
         mark[d] = (low != high || !(fabs(quotient) < INFINITY)) && weight > 0;
+        if (mark[d] && whole) mark[d] = !V(rounded)(sums + d, m->up + d, m->limbs, width, weight, low, high, mean + d);
         open += mark[d];
     }
     return open;
@@ -259,10 +287,13 @@ static void V(steps_part)(void *argument, int part, int parts) {
         V(widened)(&s->now, i, now);
         V(widened)(&s->was, s->which ? s->which[i] : i, was);
         if (s->hash) s->hash[i] = V(hash_of)(now, dims);
+        int moved = 0;
         for (int d = 0; d < dims; d++) {
             const double step = now[d] * s->scale - was[d] * s->scale;
+            moved |= now[d] != was[d];
             was[d] = step * step;
         }
+        if (s->moved) s->moved[i] = (uint8_t)moved;
         for (int count = dims; count > 1; count = count / 2 + count % 2) {
             const int half = count / 2;
             for (int d = 0; d < half; d++) was[d] += was[half + d];

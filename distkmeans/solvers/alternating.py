@@ -77,7 +77,7 @@ def alternate(problem: Problem, rules: Rules, centroids: Tensor, on_record: Call
         begin = time.perf_counter()
         found = assign(problem, rules, state)
         centres, empty = _centres(problem, rules, state, found)
-        squares, _ = steps(state.centroids, centres, by)
+        squares, _, _ = steps(state.centroids, centres, by)
         state.shift = float(floats.sum_columns(squares.view(1, -1)))
         state.settled = not found.moved and torch.equal(centres, state.centroids)
         state.centroids, state.iteration = centres, state.iteration + 1

@@ -106,9 +106,8 @@ class Lloyd:
         cost = inertia_of(problem, state)
         centres, empty = self.centres(problem, state)
         by = safe_exponent(problem.columns.exponent)
-        shifts, state.hashes = steps(state.centroids, centres, by)
+        shifts, state.hashes, changed = steps(state.centroids, centres, by)
         state.shift = float(floats.sum_columns(shifts.view(1, -1)))
-        changed = (centres != state.centroids).any(1)
         state.stale |= changed
         state.settled = not moved and not bool(changed.any())
         state.centroids = centres
@@ -188,12 +187,8 @@ def _alone(problem: Problem, kernel: Kernel, state: State, before: Tensor | None
     """Rows that moved go straight to the sums, which are spared a pass."""
     labels = torch.empty_like(state.labels)
     undecided = kernel.assign(state.centroids, labels)
-    moved = tally(problem.shard, before, labels, state.sums)
     touched = torch.full_like(state.touched, before is None)
-    if before is not None:
-        changed = (before != labels).nonzero().flatten()
-        for side in (before, labels):
-            touched[side[changed].to(torch.int64)] = True
+    moved = tally(problem.shard, before, labels, state.sums, touched)
     state.labels = labels
     return moved, undecided, touched
 

@@ -73,7 +73,7 @@ def learn(world: World, metric: Metric, scale: Scale, found: Measured, state: St
     centres, state.weights = moved(metric, scale, found, state, rule.decay)
     if looks and rule.ratio > 0:
         revive(world, metric, shard, centres, state, rule.ratio)
-    shifts, state.hashes = steps(state.centroids, centres, scale.by)
+    shifts, state.hashes, _ = steps(state.centroids, centres, scale.by)
     state.shift = float(floats.sum_columns(shifts.view(1, -1)))
     state.centroids = centres
     state.judged += found.judged

@@ -101,7 +101,7 @@ class Application:
     def _label(self, directory: OutDir) -> dict[str, Any]:
         """All blocks, one after another, in step on all ranks, so that a mistake in one ends all."""
         world, total = self.world, self.source.rows
-        start, stop = _part(world, total)
+        start, stop = world.part(total)
         step = max(1, BLOCK_ELEMENTS // self.source.dims, len(self.model.centroids))
         assign = Assignment(self.model, world.device, self.source.name)
         tally = Tally(torch.zeros(len(self.model.centroids), dtype=torch.int64, device=world.device))
@@ -166,11 +166,6 @@ class Tally:
         costs = world.collect(self.cost if self.finite else None)
         inertia = math.inf if None in costs else to_float(sum(costs, Fraction(0)))
         return {"inertia": inertia, "sizes": world.sum_(self.sizes).tolist()}
-
-
-def _part(world: World, total: int) -> tuple[int, int]:
-    """This rank's balanced, contiguous part."""
-    return total * world.rank // world.size, total * (world.rank + 1) // world.size
 
 
 def _digest(model: Model) -> str:

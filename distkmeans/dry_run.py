@@ -181,7 +181,7 @@ def _probe(world: World, settings: Settings, opened: Opened, ranks: int) -> tupl
 def _sample(world: World, settings: Settings, opened: Opened, rows: int) -> tuple[Problem, torch.dtype]:
     """The problem of about ``rows`` rows from all over each rank's part, and the type in which they are stored."""
     source, weights = opened.source, opened.weights
-    start, stop = (source.rows * (world.rank + side) // world.size for side in (0, 1))
+    start, stop = world.part(source.rows)
     blocks = _blocks(start, stop, rows)
     with world.guard():
         values = torch.cat([source.read(*block) for block in blocks]).to(world.device)

@@ -17,6 +17,7 @@ from distkmeans.errors import InputError
 from distkmeans.evaluate import AUTO, ScoreOptions, Subject, chosen, evaluate
 from distkmeans.evaluate.spread import means, unweighted_sums
 from distkmeans.metrics import metrics
+from distkmeans.metrics.geometry import Geometry
 from distkmeans.problem import Problem, pose
 from distkmeans.schema import check
 from distkmeans.solvers.lloyd import label_type
@@ -51,12 +52,15 @@ def score(
     world = world_of(device, x)
     with world.guard():
         rows = as_rows(x)
+        space = metrics.build(metric)
+        if isinstance(space, Geometry):
+            raise InputError(f"metric={metric}: scores go by Euclidean distances; use euclidean or cosine")
         wanted = _wanted(names, truth is not None)
         options = ScoreOptions(**check(ScoreOptions, {"silhouette_rows": silhouette_rows}))
         label = _vector(labels, "labels", len(rows))
         known = None if truth is None else _vector(truth, "truth", len(rows))
         given = None if centroids is None else as_rows(centroids, "centroids")
-    problem = pose(world, own_shard(world, rows, None), metrics.build(metric))
+    problem = pose(world, own_shard(world, rows, None), space)
     warn_of_copies(world, rows)
     classes = None if known is None else numbered(world, known, lambda row: f"truth, row {row}").to(world.device)
     if given is None:

@@ -39,7 +39,7 @@ ARRIVAL_S = 15.0
 class World:
     """W ranks, of which this process is ``rank``. A world of one runs the same code without a process group.
 
-    Every method but ``guard``'s body is a collective: all ranks call it, in the same order.
+    Every method but ``part`` and ``guard``'s body is a collective: all ranks call it, in the same order.
     """
 
     rank: int = 0
@@ -70,6 +70,11 @@ class World:
         slots = values.new_zeros((self.size, *values.shape))
         slots[self.rank] = values
         return self.sum_(slots)
+
+    def part(self, total: int, rank: int | None = None) -> tuple[int, int]:
+        """Where the even, contiguous part of this rank, or of another, begins and ends. No collective."""
+        rank = self.rank if rank is None else rank
+        return total * rank // self.size, total * (rank + 1) // self.size
 
     def concat(self, values: Tensor) -> Tensor:
         """Every rank's (n_r, ...) tensor, joined in rank order."""

@@ -139,6 +139,18 @@ def fit_sampled(rank: int, size: int, x: np.ndarray, options: dict[str, Any]) ->
     return list(sampler), result.labels, result.centroids, result.inertia
 
 
+def fit_first_alone(rank: int, size: int, x: np.ndarray, options: dict[str, Any]) -> Any:
+    return distkmeans.fit(DataLoader(Numbered(x), batch_size=20) if rank == 0 else iter([]), **options).labels
+
+
+def test_ranks_without_rows_get_no_labels(ranks: Callable[[int], Ranks]) -> None:
+    """Though rows of the first one go there."""
+    x = rows()
+    first, *others = ranks(3)(fit_first_alone, 3, x, {"k": 7, **OPTIONS})
+    np.testing.assert_array_equal(first, distkmeans.fit(x, 7, **OPTIONS).labels)
+    assert [len(labels) for labels in others] == [0, 0]
+
+
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_a_distributed_sampler_changes_nothing(ranks: Callable[[int], Ranks], size: int) -> None:
     x = rows()

@@ -357,6 +357,7 @@ class TestNames:
             ({"x": np.full((4, 2), np.nan)}, "x, row 0: nan in column 0"),
             ({"silhouette_rows": 1}, "silhouette_rows=1: expected a whole number, 3 to 1,000,000"),
             ({"metric": "l3"}, "metric=l3: unknown"),
+            ({"metric": "manhattan"}, "metric=manhattan: scores go by Euclidean distances; use euclidean or cosine"),
         ],
     )
     def test_mistakes(self, wrong: dict[str, Any], says: str) -> None:

@@ -108,10 +108,10 @@ def _divided(world: World, shard: Shard, at: Tensor, places: Tensor, total: int)
     if shard.weights is not None:
         columns.append(shard.weights[at.to(shard.rows.device)][:, None])
     packed = torch.cat([column.contiguous().view(torch.uint8) for column in columns], dim=1)
-    bounds = [total * rank // world.size for rank in range(world.size + 1)]
     step = max(1, PIECE_BYTES // max(1, packed.shape[1]))
     mine = [packed[:0]]
-    for rank, (first, last) in enumerate(itertools.pairwise(bounds)):
+    for rank in range(world.size):
+        first, last = world.part(total, rank)
         for start in range(first, last, step):
             piece = packed.new_zeros(min(step, last - start), packed.shape[1])
             ends = torch.tensor([start, start + len(piece)])
@@ -123,7 +123,7 @@ def _divided(world: World, shard: Shard, at: Tensor, places: Tensor, total: int)
     joined, width = torch.cat(mine), rows.shape[1] * rows.element_size()
     weights = None if shard.weights is None else joined[:, width:].contiguous().view(shard.weights.dtype).reshape(-1)
     rows = joined[:, :width].contiguous().view(rows.dtype)
-    return replace(shard, rows=rows, weights=weights, start=bounds[world.rank], total=total)
+    return replace(shard, rows=rows, weights=weights, start=world.part(total)[0], total=total)
 
 
 def _spans(world: World, ascending: Tensor, total: int) -> list[slice]:

@@ -155,8 +155,7 @@ def open_shard(world: World, source: Source, weights: Source | None = None) -> S
     with world.guard():
         check_shape(source, weights)
     world.agree("the data", described(source, weights), "give every rank the same files")
-    start = source.rows * world.rank // world.size
-    stop = source.rows * (world.rank + 1) // world.size
+    start, stop = world.part(source.rows)
     with world.guard():
         rows = source.read(start, stop).to(world.device)
         read = None if weights is None else weights.read(start, stop).reshape(-1).to(world.device)

@@ -51,8 +51,8 @@ CAPTIONS = {
 JOB_GROUPS = ("run", "report", "sweep", "plugins", "dry_run")
 """Settings that say nothing of what was found."""
 EXACT = (
-    "Exact: every label is proved to be that of the nearest centroid, the lowest number on a tie, and every centroid is"
-    " rounded once from an exact sum. Any number of ranks, threads and tiles gives the same bits."
+    "Exact: every label is proved to be that of the nearest centroid, the lowest number on a tie, and centroids come from"
+    " integer sums, which no order can change. Any number of ranks, threads and tiles gives the same bits."
 )
 FAST = (
     "precision=fast: labels are not proved, and another number of ranks, threads or tiles may give slightly different"

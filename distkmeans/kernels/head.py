@@ -359,7 +359,7 @@ def _cut(compiled: native.Library, axes: Axes, values: Tensor, stages: list[nati
         stage=tuple(stages),
         **places,
     )
-    compiled.run("cut", task)
+    compiled.run("cut", task, values.numel() * (lanes + 16) // 4)
 
 
 def _refine(scaled: Tensor, whole: Tensor, count: int, rows: bool) -> list[Tensor]:

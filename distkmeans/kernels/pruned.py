@@ -68,7 +68,7 @@ class Pruned:
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)
         begin = time.perf_counter()
-        self.library.run("assign", task)
+        self.library.run("assign", task, len(self.records) * len(centroids) * task.words // 16)
         self.seconds = time.perf_counter() - begin
         self.counts = task.counts
         self._learn(task)
@@ -168,7 +168,7 @@ class Pruned:
                 means=self.means.data_ptr(),
                 shapes=self.shapes.data_ptr(),
             )
-            self.library.run("shapes", task)
+            self.library.run("shapes", task, self.records.numel())
 
     def _place(self) -> None:
         """Put what belongs to the records in their order, as memory is read fastest."""

@@ -39,6 +39,10 @@ MOST_NARROW = 128
 """Columns that the kernel for narrow rows can take."""
 
 
+GRAIN = 1 << 15
+"""Elements of work for each thread, as in torch."""
+
+
 class Rows(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("stride", c_int64), ("type", c_int32), ("dims", c_int32)]
 
@@ -261,13 +265,14 @@ STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cu
 
 
 class Library:
-    """The loaded kernels in one instruction set; every call runs on as many threads as torch does."""
+    """The loaded kernels in one instruction set; a call that is worth it runs on as many threads as torch does."""
 
     def __init__(self, handle: ctypes.CDLL, variant: int, name: str) -> None:
         self.handle, self.variant, self.name = handle, variant, name
 
-    def run(self, kernel: str, task: ctypes.Structure) -> None:
-        getattr(self.handle, f"dkm_{kernel}")(ctypes.byref(task), self.variant, torch.get_num_threads())
+    def run(self, kernel: str, task: ctypes.Structure, work: int) -> None:
+        """work: elements that the kernel goes through, about: few are not worth waking other threads."""
+        getattr(self.handle, f"dkm_{kernel}")(ctypes.byref(task), self.variant, threads_for(work))
 
     def tally(self, task: Tally, before: Tensor | None, after: Tensor) -> int:
         """Rows moved, whose sums the task now holds."""
@@ -297,11 +302,11 @@ class Library:
 
     def scan(self, rows: Tensor) -> Tensor | None:
         """float64 (2, D): of each column the largest |x|, the smallest but 0 (or inf); None where one is not finite."""
-        parts = torch.get_num_threads()
+        parts = threads_for(rows.numel())
         largest = torch.zeros(parts, rows.shape[1], dtype=torch.float64)
         smallest = torch.full_like(largest, torch.inf)
         task = Scan(Rows.of(rows), len(rows), largest.data_ptr(), smallest.data_ptr())
-        self.run("scan", task)
+        self.run("scan", task, rows.numel())
         return None if task.bad else torch.stack([largest.amax(0), smallest.amin(0)])
 
     def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -315,7 +320,7 @@ class Library:
         used = sums.contiguous(), up.contiguous()
         places = [tensor.data_ptr() for tensor in (*used, means, is_open, scratch)]
         task = Means(*places, count=count, limbs=limbs, dims=columns - 1)
-        self.run("means", task)
+        self.run("means", task, sums.numel())
         return means, is_open if task.opened else None
 
     def inertia(self, sums: Tensor, unit: Tensor, centroids: Tensor, scale: float, which: Tensor, into: Tensor) -> None:
@@ -327,7 +332,8 @@ class Library:
         used = sums.contiguous(), which.contiguous(), unit.contiguous(), centroids.contiguous(), *into
         places = [tensor.data_ptr() for tensor in used]
         wide = centroids.dtype == torch.float64
-        self.run("inertia", Inertia(*places, scale, len(which), limbs=limbs, dims=columns - 1, wide=wide))
+        task = Inertia(*places, scale, len(which), limbs=limbs, dims=columns - 1, wide=wide)
+        self.run("inertia", task, 4 * len(which) * limbs * columns)
 
     def costs(self, rows: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
         """float32 (N,): squared distance of each row, float32 or narrower, to the centroid of its int32 label.
@@ -336,7 +342,7 @@ class Library:
         """
         out = torch.empty(len(rows))
         used = centroids.contiguous(), labels.contiguous()
-        self.run("costs", Costs(Rows.of(rows), *(t.data_ptr() for t in (*used, out)), len(rows)))
+        self.run("costs", Costs(Rows.of(rows), *(t.data_ptr() for t in (*used, out)), len(rows)), rows.numel())
         return out
 
     def total(self, values: Tensor) -> tuple[float, float, float]:
@@ -368,14 +374,14 @@ class Library:
         shift = torch.empty(len(now), dtype=torch.float64)
         scratch = torch.empty(torch.get_num_threads(), 2 * now.shape[1], dtype=torch.float64)
         places = [None if t is None else t.data_ptr() for t in (which, shift, scratch, hashes, moved)]
-        self.run("steps", Steps(Rows.of(was), Rows.of(now), *places, scale=scale, count=len(now)))
+        self.run("steps", Steps(Rows.of(was), Rows.of(now), *places, scale=scale, count=len(now)), 2 * now.numel())
         return shift
 
     def follow(self, was: Tensor, now: Tensor) -> Tensor:
         """Which rows of contiguous ``now`` (K, D) differ in any bit from ``was``, bool (K,); ``was`` becomes ``now``."""
         moved = torch.empty(len(now), dtype=torch.bool)
-        row = now.shape[1] * now.element_size()
-        self.handle.dkm_follow(*_pointers(was, now, moved), c_int64(len(now)), c_int64(row), torch.get_num_threads())
+        row, threads = now.shape[1] * now.element_size(), threads_for(now.numel() // 4)
+        self.handle.dkm_follow(*_pointers(was, now, moved), c_int64(len(now)), c_int64(row), threads)
         return moved
 
     def blend(self, sums: Tensor, up: Tensor, old: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -389,7 +395,7 @@ class Library:
         used = sums.contiguous(), up.contiguous(), before.contiguous()
         old = old.contiguous()
         inputs, outputs = ([t.data_ptr() for t in group] for group in (used, (means, gained, scratch)))
-        self.run("blend", Blend(*inputs, Rows.of(old), *outputs, count=count, limbs=sums.shape[1]))
+        self.run("blend", Blend(*inputs, Rows.of(old), *outputs, count=count, limbs=sums.shape[1]), sums.numel())
         return means, gained
 
     def merge(self, sums: Tensor, change: Tensor, touched: Tensor) -> None:
@@ -399,7 +405,7 @@ class Library:
     def sort(self, records: Tensor, into: Tensor, rank: Tensor) -> None:
         """Records (N, step) in the order of their labels' ranks, int32 (K,)."""
         places, step = _pointers(records, into), records.shape[1]
-        threads = torch.get_num_threads()
+        threads = threads_for(records.numel())
         if self.handle.dkm_sort(*places, c_int64(len(records)), step, *_pointers(rank), len(rank), threads):
             raise MemoryError("no memory to sort the rows")
 
@@ -409,7 +415,7 @@ class Library:
         bytes_ = rows.element_size()
         stride, size = c_int64(rows.stride(0) * bytes_), c_int64(rows.shape[1] * bytes_)
         (source, target, at), step = _pointers(rows, into, records), records.shape[1]
-        self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, torch.get_num_threads())
+        self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, threads_for(into.numel()))
         return into
 
     def bias(self, parts: tuple[Tensor, ...], numbers: tuple[float, ...]) -> tuple[Tensor, float, float]:
@@ -431,6 +437,10 @@ class Library:
         inputs = _pointers(heads, bias, order)
         self.handle.dkm_pack(*inputs, c_int64(len(order)), words, *_pointers(panels, constants))
         return panels, constants
+
+
+def threads_for(work: int) -> int:
+    return max(1, min(torch.get_num_threads(), work // GRAIN))
 
 
 def _pointers(*tensors: Tensor) -> Iterable[c_void_p]:

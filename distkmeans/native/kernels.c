@@ -169,7 +169,7 @@ void dkm_blend(Blend *b, int variant, int threads) { parallel(variants[variant].
 /* Rows whose label differs leave their old cluster (none where ``before`` is null) and enter the new one. Returns how
    many moved, -1 for want of memory. */
 int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t count, int variant, int threads) {
-    enum { RUN = 2048 };
+    enum { RUN = 2048, GRAIN = 1 << 15 };
     const int64_t k = t->clusters, width = t->rows.dims + 1;
     int64_t moved = 0, runs = 0, place = 0;
     int64_t *enter = calloc((size_t)(4 * k), sizeof(int64_t)), *leave = enter + k; /* how many, and where the next goes */
@@ -186,6 +186,8 @@ int64_t dkm_tally(Tally *t, const int32_t *before, const int32_t *after, int64_t
     for (int64_t c = 0; moved > 0 && t->touched && c < k; c++) t->touched[c] |= enter[c] || leave[c];
     for (int64_t c = 0; moved > 0 && c < 2 * k; c++) enter[2 * k + c] = place, place += enter[c];
     for (int64_t c = 0; moved > 0 && c < k; c++) runs += (enter[c] + RUN - 1) / RUN + (leave[c] + RUN - 1) / RUN;
+    const int64_t worth = place * width * t->limbs / GRAIN;
+    if (worth < threads) threads = worth < 1 ? 1 : (int)worth;
     if (moved > 0) {
         t->entries = malloc((size_t)place * sizeof(int32_t));
         t->run = malloc((size_t)runs * sizeof(Run));

@@ -51,9 +51,7 @@ class ClusterSums:
         return touched
 
 
-def tally(
-    shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touched: Tensor | None = None
-) -> int:
+def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touched: Tensor | None = None) -> int:
     """Take the rows whose label changed out of their old cluster and into the new one; how many they are.
 
     old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet. touched: bool (K,), in

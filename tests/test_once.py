@@ -56,7 +56,8 @@ def test_a_trial_is_between_exact_kernels(kind: str, monkeypatch: pytest.MonkeyP
 
 @compiled
 @pytest.mark.parametrize(
-    ("short", "form"), [({}, "int16x14r2"), ({16: (22,)}, "int16x22r2"), ({16: ()}, "int8x28"), ({16: (), 8: (60,)}, "int8x60")]
+    ("short", "form"),
+    [({}, "int16x14r2"), ({16: (22,)}, "int16x22r2"), ({16: ()}, "int8x28"), ({16: (), 8: (60,)}, "int8x60")],
 )
 def test_all_heads_that_are_tried_are_exact(
     short: dict[int, tuple[int, ...]], form: str, monkeypatch: pytest.MonkeyPatch

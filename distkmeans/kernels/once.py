@@ -101,7 +101,8 @@ class Once:
 
     def _seconds(self, name: str, stages: Stages | None, sample: Tensor, least: float) -> float:
         """Of a call with the sample: the better of two, or the first where the ``least`` is far below it."""
-        labels, seconds = torch.empty(len(sample), dtype=torch.int32), []
+        labels = torch.empty(len(sample), dtype=torch.int32)
+        seconds: list[float] = []
         while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
             begin = time.perf_counter()
             self._kernel(name, stages, sample, self.choice.centroids).assign(self.choice.centroids, labels)

@@ -80,7 +80,7 @@ def test_a_mean_on_a_rounding_boundary_goes_to_even() -> None:
 def test_a_mean_on_or_beside_a_rounding_boundary(
     mantissa: int, sign: int, weight: int, beside: int, fine: int, unit: int, width: int
 ) -> None:
-    """Between two neighbours of float32, or a unit of the sum off, with the sum in limbs that need not be proper ones."""
+    """Between two neighbours of float32, or a unit of the sum off, with limbs that need not be proper ones."""
     total = sign * ((2 * mantissa + 1) * weight << fine) + beside
     limbs = -(-60 // width)
     top = torch.tensor([unit, 0]) + limbs * width

@@ -35,8 +35,8 @@ SIMPLER = 0.2
 RIVALS, JUDGED = 3, (20, 80)
 """Heads that stay in the race, and the passes before which they are judged again."""
 LEAN = 1.25
-"""How much slower heads may be in the trial that are so much shorter than the fastest ones: its centroids are the first,
-and as they settle, pairs grow fewer."""
+"""How much slower heads may be in the trial that are so much shorter than the fastest: its centroids are the first, and as
+they settle, pairs grow fewer."""
 LONGER = {8: 64, 16: 32}
 """Words of the longer heads."""
 ROOM = 1.5
@@ -149,9 +149,8 @@ class Choice:
     @staticmethod
     def _rivals(trials: list[tuple[str, Stages | None, float]], bits: int) -> list[Stages]:
         """Heads of so many bits that stay in the race: first the shortest that is about the best, then the fastest."""
-        heads = sorted(
-            ((s, cut) for _, cut, s in trials if cut and cut.first.form.bits == bits), key=lambda head: head[0]
-        )
+        ours = [(seconds, cut) for _, cut, seconds in trials if cut and cut.first.form.bits == bits]
+        heads = sorted(ours, key=lambda head: head[0])
         least, best = heads[0]
         lean = [cut for s, cut in heads if s <= LEAN * least and LEAN * cut.first.form.length <= best.first.form.length]
         first = min(lean, key=lambda cut: cut.first.form.length, default=best)

@@ -292,7 +292,7 @@ class Stages:
         return found
 
     def records(self, compiled: native.Library, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Records, int32 (n, HEADER + words) with a whole number of blocks, for rows (n, D), no labels yet; longer heads.
+        """Records for rows (n, D), int32 (n, HEADER + words) with a whole number of blocks, no labels yet; longer heads.
 
         The latter are int32 (n, words), None where there is no second stage. See native/kernels.h.
         """

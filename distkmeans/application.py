@@ -67,15 +67,16 @@ class Application:
         with world.guard():
             model, source = wanted.model(), wanted.source()
             check_shape(source)
-            if source.dims != model.dims:
+            if not model.takes(source.dims):
                 file = source.name(0).rpartition(", row ")[0] or source.name(0)
-                raise InputError(f"{file}: {source.dims} columns, but the model of {wanted.title} has {model.dims}")
+                expected = model.dims or "others"
+                raise InputError(f"{file}: {source.dims} columns, but the model of {wanted.title} has {expected}")
             if wanted.ids:
                 check_ids(wanted.ids)
         world.agree("the model", _digest(model), "give every rank the same files")
         world.agree("the data", described(source, None), "give every rank the same files")
         with world.guard():
-            ids = read_ids(wanted.ids, source.rows, *_part(world, source.rows)) if wanted.ids else None
+            ids = read_ids(wanted.ids, source.rows, *world.part(source.rows)) if wanted.ids else None
         return Application(world, wanted, model, source, ids)
 
     def run(self) -> dict[str, Any]:
@@ -84,6 +85,10 @@ class Application:
         directory = claim_out(self.world, self.wanted.out, self.wanted.overwrite)
         try:
             directory.begin(self.wanted.asked)
+        except BaseException:
+            directory.discard()  # and no more: another job may have begun there
+            raise
+        try:
             found = self._label(directory)
             seconds = {"start": round(start, 4), "apply": round(time.perf_counter() - begin, 4)}
             result = {**found, "seconds": seconds}
@@ -173,5 +178,5 @@ def _digest(model: Model) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in (model.centroids, *model.transformed.tensors().values()):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -35,8 +35,8 @@ SIMPLER = 0.2
 RIVALS, JUDGED = 3, (20, 80)
 """Heads that stay in the race, and the passes before which they are judged again."""
 LEAN = 1.25
-"""How much slower heads may be in the trial that are so much shorter than the fastest: its centroids are the first, and as
-they settle, pairs grow fewer."""
+"""How much slower heads may be in the trial that are so much shorter than the fastest: its centroids are the first, and
+as they settle, pairs grow fewer."""
 LONGER = {8: 64, 16: 32}
 """Words of the longer heads."""
 ROOM = 1.5

@@ -292,9 +292,8 @@ class Stages:
         return found
 
     def records(self, compiled: native.Library, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Records for rows (n, D), int32 (n, HEADER + words) with a whole number of blocks, no labels yet; longer heads.
-
-        The latter are int32 (n, words), None where there is no second stage. See native/kernels.h.
+        """Records for rows (n, D), int32 (n, HEADER + words) with a whole number of blocks; longer heads, for which see
+        native/kernels.h: int32 (n, words), None where there is no second stage.
         """
         count, size = len(rows), native.HEADER + self.first.form.words
         records = torch.empty(-(-count // native.ROWS) * native.ROWS, size, dtype=torch.int32)

@@ -43,8 +43,8 @@ what that takes and what it saves, over columns."""
 class Once:
     """Assigns whatever rows it is given, of the type and width of the choice's, to centroids like the choice's.
 
-    kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows, total: of a later call and of
-    all of them, about, where there will be many; 0 for no trial. Raises InputError for a kernel that cannot be had.
+    kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows, total: of a later call and
+    of all, about, where there will be many; 0 for no trial. Raises InputError for a kernel that cannot be had.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,14 @@ from torch import Tensor
 from distkmeans.api import warn_of_copies, world_of
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import own_shard
-from distkmeans.data.truth import numbered
+from distkmeans.data.truth import numbered, per_row
 from distkmeans.errors import InputError
 from distkmeans.evaluate import AUTO, ScoreOptions, Subject, chosen, evaluate
 from distkmeans.evaluate.spread import means, unweighted_sums
 from distkmeans.metrics import metrics
 from distkmeans.metrics.geometry import Geometry
 from distkmeans.problem import Problem, pose
-from distkmeans.schema import check
+from distkmeans.schema import check, check_value
 from distkmeans.solvers.lloyd import label_type
 
 
@@ -44,7 +45,8 @@ def score(
     the cheap ones, and with ``truth`` the scores of agreement. metric: cosine for rows brought to length 1 first.
     silhouette_rows: up to so many rows the silhouette is of all of them, else of a sample, drawn by ``seed``.
 
-    Every row counts once. The same at any number of ranks. Raises InputError on every rank.
+    Every row counts once. The same at any number of ranks. Raises InputError on every rank, and WorldError where ranks
+    ask for different scores.
 
     >>> distkmeans.score(x, result.labels, truth=digit, names=["silhouette", "ari"])
     {'silhouette': 0.19, 'ari': 0.61}
@@ -57,14 +59,20 @@ def score(
             raise InputError(f"metric={metric}: scores go by Euclidean distances; use euclidean or cosine")
         wanted = _wanted(names, truth is not None)
         options = ScoreOptions(**check(ScoreOptions, {"silhouette_rows": silhouette_rows}))
-        label = _vector(labels, "labels", len(rows))
-        known = None if truth is None else _vector(truth, "truth", len(rows))
+        seed = check_value("seed", seed, int)
+        label = per_row(labels, "labels", len(rows))
+        known = None if truth is None else per_row(truth, "truth", len(rows))
         given = None if centroids is None else as_rows(centroids, "centroids")
+    asked = {"names": wanted, "metric": metric, "seed": seed, "silhouette_rows": silhouette_rows}
+    asked |= {"truth": known is not None, "centroids": None if given is None else _digest(given)}
+    world.agree("the call of score", str(asked), "pass every rank the same, but for its rows, labels and classes")
     problem = pose(world, own_shard(world, rows, None), space)
     warn_of_copies(world, rows)
-    classes = None if known is None else numbered(world, known, lambda row: f"truth, row {row}").to(world.device)
+    classes = (
+        None if known is None else numbered(world, known, "truth", lambda row: f"truth, row {row}").to(world.device)
+    )
     if given is None:
-        number = numbered(world, label, lambda row: f"labels, row {row}")
+        number = numbered(world, label, "labels", lambda row: f"labels, row {row}")
         where, targets = _means(problem, number)
     else:
         with world.guard():
@@ -73,18 +81,14 @@ def score(
 
 
 def _wanted(names: str | Sequence[str], truth: bool) -> list[str]:
-    wanted = chosen(names, truth, "; pass truth=")
+    wanted = chosen(check_value("names", names, str | Sequence[str]), truth, "; pass truth=")
     if "stability" in wanted:
         raise InputError("names=[stability]: needs a plan to carry out again: python train.py evaluate=[stability]")
     return wanted
 
 
-def _vector(values: Any, what: str, rows: int) -> np.ndarray:
-    """One entry per row, as a NumPy array. Raises InputError."""
-    vector = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    if vector.shape != (rows,):
-        raise InputError(f"{what}: shape {vector.shape} for {rows} rows; one for each row")
-    return vector if rows else np.empty(0, np.int64)  # an empty list has no type
+def _digest(centroids: Tensor) -> str:
+    return hashlib.blake2b(centroids.to("cpu", torch.float64).numpy().tobytes(), digest_size=6).hexdigest()
 
 
 def _means(problem: Problem, number: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,12 +103,16 @@ def _means(problem: Problem, number: Tensor) -> tuple[Tensor, Tensor]:
 
 def _checked(problem: Problem, label: np.ndarray, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (n,) and centroids (K, D) on the problem's device. Raises InputError where they do not belong together."""
-    if centroids.shape[1] != problem.shard.dims or not torch.isfinite(centroids).all():
+    if not len(centroids) or centroids.shape[1] != problem.shard.dims or not torch.isfinite(centroids).all():
         raise InputError(
             f"centroids: shape {tuple(centroids.shape)}; expected finite rows of {problem.shard.dims} columns"
         )
-    if label.dtype.kind not in "biu" or ((label < 0) | (label >= len(centroids))).any():
-        raise InputError(f"labels: expected whole numbers from 0 to {len(centroids) - 1}, as there are centroids")
+    expected = f"expected whole numbers from 0 to {len(centroids) - 1}, as there are centroids"
+    if label.dtype.kind not in "biu":
+        raise InputError(f"labels: type {label.dtype}; {expected}")
+    outside = np.flatnonzero((label < 0) | (label >= len(centroids)))
+    if len(outside):
+        raise InputError(f"labels, row {outside[0]}: {label[outside[0]]}; {expected}")
     wide = centroids if centroids.dtype in (torch.float32, torch.float64) else centroids.to(torch.float64)
     where = torch.from_numpy(label.astype(np.int64)).to(label_type(len(centroids)))
     return where.to(problem.world.device), wide.to(problem.world.device)

@@ -89,6 +89,19 @@ class TestSentence:
         rows += [row(k, 90.0 / k, 0.2 * k, transform="standardize") for k in (2, 3, 4)]
         assert sentence(*rows).startswith("best k = 4 with transform=standardize: silhouette 0.80 (2 to 4 tried)")
 
+    def test_points_of_other_problems_are_not_marked(self) -> None:
+        here, there = (row(4, 2.0, 0.8, transform=name) for name in ("standardize", "none"))
+        other = row(3, 9.0, 0.7, transform="standardize", seed="1")
+        choice = choose(Table(Path("s"), [here, other]))
+        assert choice is not None
+        assert [choice.marks(point) for point in (here, other, there)] == [["best k"], [], []]
+
+    def test_the_method_tells_of_what_was_found(self) -> None:
+        for score, words in ((0.5, "The best k has the largest silhouette, "), (None, "The elbow is where ")):
+            choice = choose(Table(Path("s"), [row(2, 9.0, score), row(3, 8.0, score)]))
+            assert choice is not None
+            assert choice.method.startswith(words)
+
     def test_nothing_is_said_where_k_does_not_vary(self) -> None:
         assert choose(Table(Path("s"), [row(2, seed="1"), row(2, seed="2")])) is None
         assert choose(Table(Path("s"), [row(2, None), row(3, None)])) is None

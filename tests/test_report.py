@@ -16,9 +16,19 @@ import pytest
 import torch
 
 from distkmeans import cli
+from distkmeans.errors import InputError
+from distkmeans.report.claim import check_free
+from distkmeans.report.comparison import Comparison
+from distkmeans.report.elbow import draw
+from distkmeans.report.history import Run, in_words
 from distkmeans.report.html import Html, element, escaped, page, table
+from distkmeans.report.listing import as_table
+from distkmeans.report.pictures import Pictures
 from distkmeans.report.projection import project, thinned
+from distkmeans.report.run_dir import RunDir
+from distkmeans.report.table import Row, Table
 from distkmeans.report.thumbnails import thumbnails
+from distkmeans.world import World
 from tests.conftest import ROOT
 from tests.worlds import Ranks
 
@@ -100,6 +110,14 @@ def test_what_users_name_is_escaped(here: Path) -> None:
     assert all(reference.startswith("data:") for reference in found.refers)
     assert text.count("onerror") == text.count("&lt;img src=x onerror") > 0
     assert f"'\"&{evil}" in found.text
+
+
+def test_the_configuration_is_told_as_it_was_written(here: Path) -> None:
+    np.save("Größe.npy", np.random.default_rng(0).standard_normal((40, 3)))
+    assert run("data=npy", 'data.path="Größe.npy"', "k=3", "report.plots=false") == 0
+    text = Parsed((here / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "  path: Größe.npy" in text
+    assert "\\x" not in text
 
 
 def page_of_rank(rank: int, folder: Path, overrides: list[str]) -> int:
@@ -210,6 +228,9 @@ class TestHtml:
         assert escaped(escaped("<")) == "&lt;"
         assert "<i>" not in page("<i>", "<i>", table(["<i>"], [["<i>", 1.0]]))
 
+    def test_names_that_are_not_utf_8_can_be_written(self) -> None:
+        assert "a?b.npy" in page("x", os.fsdecode(b"a\xffb.npy"))
+
     def test_numbers_are_told_as_people_read_them(self) -> None:
         assert re.findall(r'number">([^<]*)<', table(["x"], [[1797, 1204868.3, 0.0123456]])) == [
             *("1,797", "1,204,868", "0.01235"),
@@ -249,3 +270,75 @@ class TestProjection:
     def test_a_thinned_sample_is_spread_evenly(self) -> None:
         assert thinned(5, 10).tolist() == [0, 1, 2, 3, 4]
         assert thinned(10, 4).tolist() == [0, 2, 5, 7]
+
+    @pytest.mark.parametrize("shape", [(200, 5), (8, 30)])
+    @pytest.mark.parametrize("scale", [2.0**900, 2.0**-700])
+    def test_values_of_any_size(self, shape: tuple[int, int], scale: float) -> None:
+        rows = torch.from_numpy(np.random.default_rng(0).standard_normal(shape))
+        flat, _, names = project(rows, rows[:1])
+        scaled, _, scaled_names = project(rows * scale, rows[:1] * scale)
+        np.testing.assert_allclose(scaled, flat * scale, rtol=1e-6)
+        assert names == scaled_names
+
+
+class TestPictures:
+    def shades(self, png: bytes) -> np.ndarray:
+        return np.rint(matplotlib.image.imread(io.BytesIO(png))[..., :3] * 255).astype(int)
+
+    @pytest.mark.parametrize("clusters", [10, 400])
+    def test_every_silhouette_is_seen_however_small_its_cluster(self, clusters: int) -> None:
+        drawn: dict[str, bytes] = {}
+        labels = torch.arange(clusters)
+        Pictures("x", None, drawn).silhouettes(torch.full((clusters,), 0.5).double(), labels, clusters, clusters)
+        colours = self.shades(drawn["silhouette.png"])
+        assert ((colours.max(2) - colours.min(2) > 10) | (colours.max(2) < 200)).mean() > 0.3
+
+    def test_dollar_signs_are_no_formulas(self, tmp_path: Path) -> None:
+        folder = tmp_path / "$a_$"
+        folder.mkdir()
+        rows = [Row("x", {"k": str(k), "data.path": "$b_$"}, "done", inertia=9.0 / k, seconds=0.1) for k in (2, 3)]
+        for number, some in enumerate((rows, rows[:1])):  # curves, and bars
+            draw(tmp_path / f"{number}.png", Table(folder, some), None)
+            assert (tmp_path / f"{number}.png").exists()
+
+
+class TestRunsOfOthers:
+    def of(self, inertia: float, **scores: float) -> Run:
+        return Run(Path("x"), "finished", summary={"inertia": inertia, "scores": scores})
+
+    def test_a_change_has_the_sign_of_the_difference(self, tmp_path: Path) -> None:
+        told = Comparison.of(self.of(-4.0), self.of(-3.0), ({}, {})).text()
+        assert "+25 %" in told
+        assert Comparison.of(self.of(4.0), self.of(3.0), ({}, {})).text().count("-25 %") == 1
+
+    def test_names_of_scores_and_settings_cannot_command_the_terminal(self) -> None:
+        run = self.of(1.0, **{"\x1b[2J": 1.0})
+        for told in (as_table([run]), Comparison.of(run, run, ({"\x1b[3J": 1}, {})).text()):
+            assert "?[2J" in told
+            assert "\x1b" not in told
+
+    def test_digits_of_any_script_sort(self) -> None:
+        assert sorted(["k=10", "k=9²", "k=9", "k=²", "k=٣"], key=in_words)[:3] == ["k=9", "k=9²", "k=10"]
+
+
+class TestDirectories:
+    def test_a_name_that_is_too_long(self, here: Path) -> None:
+        with pytest.raises(InputError, match=r"run\.dir=x{300}: File name too long; choose another"):
+            check_free("x" * 300, False, False)
+
+    def test_what_cannot_be_replaced_is_a_mistake(self, here: Path) -> None:
+        Path("plots/clusters.png").mkdir(parents=True)
+        with pytest.raises(InputError, match=r"run.dir=.*; make room, or choose another directory"):
+            RunDir(World(), here, replaces=True).begin({})
+
+    def test_a_table_that_a_spreadsheet_has_saved(self, here: Path) -> None:
+        Path("a").mkdir()
+        Path("a/failed.json").write_text('{"error": "of\\nlines", "data_reads": 0}')
+        line = "k,data.path,status,error,dir\n4,ü.npy,done,,a\n"
+        Path("sweep.csv").write_bytes(line.encode("utf-8-sig"))
+        (found,) = Table.read(here, {}).rows
+        assert found.overrides == {"k": "4", "data.path": "ü.npy"}
+        assert Table.read(here, {}).text().splitlines()[1:] == ["4  ü.npy      failed  of lines"]
+        Path("sweep.csv").write_bytes(line.encode("latin-1"))
+        with pytest.raises(InputError, match=r"sweep\.csv: cannot be read .*; save it as UTF-8, or remove it"):
+            Table.read(here, {})

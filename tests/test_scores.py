@@ -19,9 +19,9 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 import distkmeans
 from distkmeans import cli
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, WorldError
 from distkmeans.evaluate import ScoreOptions, Subject, chosen, evaluate, scorers
-from distkmeans.evaluate.agreement import adjusted, rand
+from distkmeans.evaluate.agreement import adjusted_mutual_information, adjusted_rand
 from distkmeans.evaluate.chance import expected_information
 from distkmeans.evaluate.contingency import contingency
 from distkmeans.evaluate.distances import distances
@@ -197,6 +197,14 @@ def test_too_few_clusters_or_too_many(labels: list[int], caplog: pytest.LogCaptu
         silhouettes(torch.from_numpy(x), torch.tensor(labels))
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_too_few_rows(rows: int, caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.arange(rows)
+    found = distkmeans.score(np.eye(2)[:rows], labels, truth=labels, names=NAMES)
+    assert found == dict.fromkeys(INTERNAL) | dict.fromkeys(AGREEMENT, 1)
+    assert f"the {rows} rows; it takes 3 rows or more to compare clusters" in caplog.text
+
+
 def test_the_silhouette_of_each_row() -> None:
     case = cases()["at-1e8"]
     labels, _ = labelled(case)
@@ -269,7 +277,8 @@ def test_chance_as_scikit_learn(rows: int, classes: int, clusters: int) -> None:
     reference = metrics.cluster.contingency_matrix(first, second)
     want = expected_mutual_information(reference, rows)
     assert expected_information(table) == pytest.approx(want, rel=1e-9)
-    assert adjusted(table) == pytest.approx(metrics.adjusted_mutual_info_score(first, second), abs=1e-10)
+    want = metrics.adjusted_mutual_info_score(first, second)
+    assert adjusted_mutual_information(table) == pytest.approx(want, abs=1e-10)
 
 
 def test_pairs_of_more_rows_than_32_bits_count() -> None:
@@ -283,8 +292,9 @@ def test_pairs_of_more_rows_than_32_bits_count() -> None:
     assert large.total == 4 * 10**10
     pairs = {"both": 1e20 + 1e20 + 4e20, "rows": 8e20, "columns": 1e20 + 9e20, "all": 16e20}
     chance = pairs["rows"] * pairs["columns"] / pairs["all"]
-    assert rand(large) == pytest.approx((pairs["both"] - chance) / ((pairs["rows"] + pairs["columns"]) / 2 - chance))
-    assert 0 < adjusted(large) < 1
+    want = (pairs["both"] - chance) / ((pairs["rows"] + pairs["columns"]) / 2 - chance)
+    assert adjusted_rand(large) == pytest.approx(want)
+    assert 0 < adjusted_mutual_information(large) < 1
 
 
 def test_many_classes_and_clusters_are_counted_sparsely(ranks: Callable[[int], Ranks]) -> None:
@@ -346,15 +356,21 @@ class TestNames:
             ({"names": ["spread"]}, "evaluate=spread: unknown; expected ami, ari"),
             ({"names": "ari"}, r"evaluate=\[ari\]: needs the true classes .* are not known; pass truth="),
             ({"names": ["stability"]}, r"names=\[stability\]: needs a plan to carry out again"),
+            ({"names": 3}, "names=3: expected text or a list, each text"),
             ({"labels": [0, 1]}, r"labels: shape \(2,\) for 4 rows; one for each row"),
+            ({"labels": [[0], [1, 2], [3], [4]]}, "labels: no array with one entry for each row"),
             ({"labels": [0, 1, 0.5, 1]}, "labels, row 2: class 0.5; expected whole numbers or text"),
-            ({"labels": [0, 1, 2, 0], "centroids": np.eye(2)}, "labels: expected whole numbers from 0 to 1"),
-            ({"labels": list("abab"), "centroids": np.eye(2)}, "labels: expected whole numbers from 0 to 1"),
+            ({"labels": np.array([1, "a", 2, 3], dtype=object)}, "labels: type object; expected whole numbers or text"),
+            ({"labels": [0, 1, 2, 0], "centroids": np.eye(2)}, "labels, row 2: 2; expected whole numbers from 0 to 1"),
+            ({"labels": [0, -1, 1, 0], "centroids": np.eye(2)}, "labels, row 1: -1; expected whole numbers from 0 to"),
+            ({"labels": list("abab"), "centroids": np.eye(2)}, "labels: type <U1; expected whole numbers from 0 to 1"),
             ({"centroids": np.eye(3)}, r"centroids: shape \(3, 3\); expected finite rows of 2 columns"),
+            ({"centroids": np.empty((0, 2))}, r"centroids: shape \(0, 2\); expected finite rows of 2 columns"),
             ({"truth": np.eye(4)}, r"truth: shape \(4, 4\) for 4 rows"),
             ({"truth": [0, 1, np.nan, 1]}, "truth, row 2: class nan"),
             ({"truth": np.array([1, "a", 2, 3], dtype=object)}, "truth: type object; expected whole numbers or text"),
             ({"x": np.full((4, 2), np.nan)}, "x, row 0: nan in column 0"),
+            ({"seed": "x"}, "seed=x: expected a whole number"),
             ({"silhouette_rows": 1}, "silhouette_rows=1: expected a whole number, 3 to 1,000,000"),
             ({"metric": "l3"}, "metric=l3: unknown"),
             ({"metric": "manhattan"}, "metric=manhattan: scores go by Euclidean distances; use euclidean or cosine"),
@@ -364,6 +380,33 @@ class TestNames:
         given = {"x": np.arange(8.0).reshape(4, 2), "labels": [0, 1, 0, 1], **wrong}
         with pytest.raises(InputError, match=says):
             distkmeans.score(**given)
+
+    @pytest.mark.parametrize(
+        ("other", "kind", "says"),
+        [
+            ({"truth": None}, WorldError, "the call of score differs between ranks: rank 0 has .*'truth': True"),
+            ({"centroids": np.eye(2)}, WorldError, "the call of score differs .*'centroids': None"),
+            ({"names": "silhouette"}, WorldError, "the call of score differs .*davies_bouldin"),
+            ({"seed": 1}, WorldError, r"the call of score differs .*\(ranks that differ from rank 0: 1\); pass every"),
+            ({"labels": list("abab")}, InputError, "labels: numbers and text on different ranks; give all ranks one"),
+            ({"truth": [b"a", b"b"] * 2}, InputError, "truth: bytes and numbers on different ranks; give all"),
+        ],
+        ids=str,
+    )
+    def test_mistakes_of_one_rank(
+        self, other: dict[str, Any], kind: type[Exception], says: str, ranks: Callable[[int], Ranks]
+    ) -> None:
+        for error in ranks(3)(score_apart, other):
+            assert isinstance(error, kind)
+            assert re.search(says, str(error))
+
+
+def score_apart(rank: int, other: dict[str, Any]) -> Any:
+    """One rank of three is told something else; the last has no rows."""
+    rows = 0 if rank == 2 else 4
+    x, labels, truth = np.arange(8.0).reshape(4, 2) + rank, [0, 1, 0, 1], [0, 1, 1, 1]
+    given = {"x": x[:rows], "labels": labels[:rows], "truth": truth[:rows]}
+    return distkmeans.score(**{**given, **(other if rank == 1 else {})})
 
 
 def run(*overrides: str) -> dict[str, Any]:

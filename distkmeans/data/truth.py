@@ -11,11 +11,14 @@ from torch import Tensor
 
 from distkmeans.data import Source
 from distkmeans.data.npy import NpyFiles
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, first_line
+from distkmeans.schema import listed
 from distkmeans.world import World
 
 KINDS = "biufSU"
 """Types of classes: whole numbers, as whatever number they are stored, and text."""
+WORDS = {"U": "text", "S": "bytes"}
+"""What those of them are called that are no numbers."""
 
 
 class TruthFiles(NpyFiles):
@@ -46,37 +49,48 @@ def read_truth(world: World, truth: Any, start: int, stop: int) -> Tensor:
     if isinstance(truth, TruthFiles):
         world.agree("data.truth", truth.fingerprint(), "give every rank the same files")
     with world.guard():
-        values = np.asarray(truth.truth(start, stop))
-    return numbered(world, values, lambda row: getattr(truth, "name", str)(start + row)).to(world.device)
+        values = per_row(truth.truth(start, stop), "truth", stop - start)
+    name: Callable[[int], str] = getattr(truth, "name", str)
+    return numbered(world, values, "truth", lambda row: name(start + row)).to(world.device)
 
 
-def numbered(world: World, values: np.ndarray, name: Callable[[int], str]) -> Tensor:
+def per_row(values: Any, what: str, rows: int) -> np.ndarray:
+    """One entry per row, as a NumPy array. Raises InputError."""
+    try:
+        vector = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    except ValueError as error:
+        raise InputError(f"{what}: no array with one entry for each row ({first_line(error)})") from error
+    if vector.shape != (rows,):
+        raise InputError(f"{what}: shape {vector.shape} for {rows} rows; one for each row")
+    return vector if rows else np.empty(0, np.int64)  # an empty list has no type
+
+
+def numbered(world: World, values: np.ndarray, what: str, name: Callable[[int], str]) -> Tensor:
     """Classes as numbers from 0, alike on all ranks: int64 (n,). A collective; raises InputError on all ranks.
 
-    values: (n,), this rank's, of any type in KINDS, or objects that are all text. name: how a user finds a row.
+    values: (n,), this rank's, of any type in KINDS, or objects that are all text. what: they are called. name: how a
+    user finds a row.
     """
     with world.guard():
-        values = _plain(values, name)
+        values = _plain(values, what, name)
         different = np.unique(values)
     everyone = [part for part in world.collect(different) if len(part)]
-    kinds = {"text" if part.dtype.kind in "US" else "numbers" for part in everyone}
+    kinds = sorted({WORDS.get(part.dtype.kind, "numbers") for part in everyone})
     if len(kinds) > 1:
-        raise InputError("truth: numbers on one rank and text on another; give all ranks one kind of classes")
+        raise InputError(f"{what}: {listed(kinds, 'and')} on different ranks; give all ranks one kind of classes")
     if not len(values):
         return torch.empty(0, dtype=torch.int64)
     known = np.unique(np.concatenate(everyone))
     return torch.from_numpy(np.searchsorted(known, values).astype(np.int64))
 
 
-def _plain(values: np.ndarray, name: Callable[[int], str]) -> np.ndarray:
+def _plain(values: np.ndarray, what: str, name: Callable[[int], str]) -> np.ndarray:
     """The same classes in a type that can be compared. Raises InputError for what is none."""
-    if values.ndim != 1:
-        raise InputError(f"truth: shape {values.shape}; expected (rows,)")
     if values.dtype.kind == "O":
         mixed = len({isinstance(value, str) for value in values.tolist()}) > 1
         values = values if mixed else np.asarray(values.tolist())
     if values.dtype.kind not in KINDS:
-        raise InputError(f"truth: type {values.dtype}; expected whole numbers or text")
+        raise InputError(f"{what}: type {values.dtype}; expected whole numbers or text")
     if values.dtype.kind == "f":
         broken = np.flatnonzero(~(np.isfinite(values) & (np.floor(values) == values)))
         if len(broken):

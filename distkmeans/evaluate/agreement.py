@@ -27,7 +27,7 @@ class Agreement:
         return self.of(subject.against_truth)
 
 
-def rand(table: Contingency) -> float:
+def adjusted_rand(table: Contingency) -> float:
     """The adjusted Rand index (Hubert and Arabie 1985) of pairs of rows, in whole numbers: ``adjusted_rand_score``."""
     both, classes, clusters = (_squares(count) for count in (table.count, table.rows, table.columns))
     split, joined = classes - both, clusters - both  # pairs of one class that clusters split, and the reverse
@@ -39,7 +39,7 @@ def rand(table: Contingency) -> float:
     return 2 * (together * apart - split * joined) / chance
 
 
-def information(table: Contingency) -> float:
+def mutual_information(table: Contingency) -> float:
     """Mutual information in nats: ``mutual_info_score``."""
     if len(table.rows) == 1 or len(table.columns) == 1:
         return 0.0
@@ -54,37 +54,37 @@ def entropy(counts: np.ndarray) -> float:
     return math.fsum(counts / total * np.log(total / counts)) if len(counts) > 1 else 0.0
 
 
-def normalised(table: Contingency) -> float:
+def normalised_mutual_information(table: Contingency) -> float:
     """Mutual information over the mean of the entropies: ``normalized_mutual_info_score``."""
     if len(table.rows) == len(table.columns) == 1:
         return 1.0
-    mutual = information(table)
+    mutual = mutual_information(table)
     return min(1.0, mutual / _mean_entropy(table)) if mutual else 0.0  # rounding alone goes beyond 1
 
 
-def adjusted(table: Contingency) -> float:
+def adjusted_mutual_information(table: Contingency) -> float:
     """The same with what chance gives taken off both (Vinh, Epps and Bailey 2010): ``adjusted_mutual_info_score``."""
     if len(table.rows) == len(table.columns) == 1:
         return 1.0
     if len(table.rows) == 1 or len(table.columns) == 1:
         return 0.0
     chance = expected_information(table)
-    return _off_zero(information(table) - chance) / _off_zero(_mean_entropy(table) - chance)
+    return _off_zero(mutual_information(table) - chance) / _off_zero(_mean_entropy(table) - chance)
 
 
-def homogeneous(table: Contingency) -> float:
+def homogeneity(table: Contingency) -> float:
     """How far clusters hold one class each (Rosenberg and Hirschberg 2007): ``homogeneity_score``."""
     return _share(table, table.rows)
 
 
-def complete(table: Contingency) -> float:
+def completeness(table: Contingency) -> float:
     """How far classes lie in one cluster each: ``completeness_score``."""
     return _share(table, table.columns)
 
 
 def _share(table: Contingency, counts: np.ndarray) -> float:
     whole = entropy(counts)
-    return min(1.0, information(table) / whole) if whole else 1.0
+    return min(1.0, mutual_information(table) / whole) if whole else 1.0
 
 
 def _mean_entropy(table: Contingency) -> float:
@@ -102,10 +102,10 @@ def _squares(counts: np.ndarray) -> int:
 
 
 for name, of in (
-    ("ari", rand),
-    ("ami", adjusted),
-    ("nmi", normalised),
-    ("homogeneity", homogeneous),
-    ("completeness", complete),
+    ("ari", adjusted_rand),
+    ("ami", adjusted_mutual_information),
+    ("nmi", normalised_mutual_information),
+    ("homogeneity", homogeneity),
+    ("completeness", completeness),
 ):
     scorers.register(name)(lambda of=of: Agreement(of))

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distkmeans.data.shard import TILE_ELEMENTS
 from distkmeans.evaluate import scorers
 from distkmeans.evaluate.subject import Subject
 from distkmeans.evaluate.totals import totals
 from distkmeans.exact import floats
 from distkmeans.kernels.rival import Rival
-from distkmeans.stats import safe_exponent
+from distkmeans.stats import distances, safe_exponent
 
 BLOCK_ROWS = 1 << 18
 """Rows that go through at a time: what is kept of them is small beside all rows."""
@@ -74,18 +73,11 @@ class _Judge:
         own = self.which[cluster]
         other = torch.empty_like(own)
         Rival(rows, self.distinct, self.largest, own).assign(self.distinct, other)
-        a, b = self._lengths(rows, own, other)
+        a, b = (self._distances(rows, which) for which in (own, other))
         values = ((b - a) / torch.maximum(a, b)).nan_to_num(0.0)
         values = torch.where(self.twin[cluster], values.clamp(max=0.0), values)
         return values.masked_fill_(self.alone[cluster], 0.0)
 
-    def _lengths(self, rows: Tensor, *which: Tensor) -> Tensor:
-        """float64 (len(which), n): of row less the centroid of each choice, int64 (n,), at the common scale."""
-        centroids = floats.scale(self.distinct.to(torch.float64), self.exponent)
-        lengths = torch.empty(len(which), len(rows), dtype=torch.float64, device=rows.device)
-        step = max(1, TILE_ELEMENTS // (rows.shape[1]))
-        for tile in (slice(at, at + step) for at in range(0, len(rows), step)):
-            seen = floats.scale(rows[tile].to(torch.float64), self.exponent)
-            for length, choice in zip(lengths, which, strict=True):
-                length[tile] = torch.linalg.vector_norm(seen - centroids.index_select(0, choice[tile]), dim=1)
-        return lengths
+    def _distances(self, rows: Tensor, which: Tensor) -> Tensor:
+        """float64 (n,): of rows (n, D) from centroids, int64 (n,), at the common scale, in a fixed order."""
+        return distances(rows, self.distinct, which.to(torch.int32), self.exponent).sqrt_()

@@ -7,7 +7,7 @@ import math
 
 from distkmeans.errors import InputError
 from distkmeans.evaluate import scorers
-from distkmeans.evaluate.agreement import rand
+from distkmeans.evaluate.agreement import adjusted_rand
 from distkmeans.evaluate.contingency import contingency
 from distkmeans.evaluate.subject import Subject, UndefinedError
 from distkmeans.exact.random import Stream
@@ -38,4 +38,4 @@ class Stability:
         except InputError as error:
             raise UndefinedError(f"with another seed: {error}") from error
         pairs = list(itertools.combinations(solutions, 2))
-        return math.fsum(rand(contingency(world, *pair)) for pair in pairs) / len(pairs)
+        return math.fsum(adjusted_rand(contingency(world, *pair)) for pair in pairs) / len(pairs)

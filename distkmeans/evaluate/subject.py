@@ -89,4 +89,5 @@ def check_clusters(clusters: int, rows: int) -> None:
     """Raise UndefinedError unless so many clusters with rows can be compared: 2 to rows - 1, as in scikit-learn."""
     if not 2 <= clusters < rows:
         words = "cluster has" if clusters == 1 else "clusters have"
-        raise UndefinedError(f"{clusters} {words} the {rows} rows; 2 to {rows - 1} can be compared")
+        limits = f"2 to {rows - 1} can be compared" if rows > 2 else "it takes 3 rows or more to compare clusters"
+        raise UndefinedError(f"{clusters} {words} the {rows} rows; {limits}")

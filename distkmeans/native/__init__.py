@@ -378,7 +378,7 @@ class Library:
         return shift
 
     def follow(self, was: Tensor, now: Tensor) -> Tensor:
-        """Which rows of ``now`` (K, D), contiguous, differ in any bit from ``was``, bool (K,); ``was`` becomes ``now``."""
+        """Which rows of ``now`` (K, D) differ in any bit from ``was``, bool (K,); ``was`` becomes ``now``: contiguous."""
         moved = torch.empty(len(now), dtype=torch.bool)
         row, threads = now.shape[1] * now.element_size(), threads_for(now.numel() // 4)
         self.handle.dkm_follow(*_pointers(was, now, moved), c_int64(len(now)), c_int64(row), threads)

@@ -13,9 +13,10 @@ SCORES = ("silhouette", "simplified_silhouette")
 """Scores by which a k is chosen: the first that is known."""
 POOLED = ("k", "seed", "n_init", "init", "solver", "precision", "memory", "report", "evaluate", "scores")
 """First parts of keys that lead to other solutions of one problem: of these the best counts for each k."""
-METHOD = (
-    "The best k has the largest {score}, the smaller k on a tie. The elbow is where the inertia lies farthest below the"
-    " straight line from its first point to its last, both axes scaled to 0 to 1 (Kneedle: Satopaa et al. 2011)."
+BEST = "The best k has the largest {score}, the smaller k on a tie. "
+ELBOW = (
+    "The elbow is where the inertia lies farthest below the straight line from its first point to its last, both axes"
+    " scaled to 0 to 1 (Kneedle: Satopaa et al. 2011)."
 )
 
 
@@ -24,8 +25,8 @@ class Choice:
     """The points of a sweep that cluster one problem. ks: those that are done, ascending.
 
     inertias: the least at each k. scores: the largest value of ``score`` at each, None where there is none. shared:
-    the overrides that set this problem apart from others of the sweep. tried, failed: numbers of clusters, and how
-    many of them have no result.
+    the overrides that set this problem apart from others of the sweep. tried: all numbers of clusters, those without a
+    result too.
     """
 
     ks: list[int]
@@ -59,6 +60,16 @@ class Choice:
             return f"{bend}{where} ({self._told()}); evaluate=[silhouette] tells the best k"
         value = self.scores[self.ks.index(self.best)]
         return f"best k = {self.best}{where}: {self.score.replace('_', ' ')} {value:.2f} ({self._told()}); {bend}"
+
+    @property
+    def method(self) -> str:
+        """How the best k, where there is one, and the elbow are found."""
+        return ELBOW if self.best is None else BEST.format(score=self.score.replace("_", " ")) + ELBOW
+
+    def marks(self, row: Row) -> list[str]:
+        """What k a point of this problem has been found to have."""
+        found = {"best k": self.best, "elbow": self.elbow} if shared_of(row) == self.shared else {}
+        return [word for word, k in found.items() if row.overrides.get("k") == str(k)]
 
     def _told(self) -> str:
         first, last = self.tried[0], self.tried[-1]

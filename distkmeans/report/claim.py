@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -74,15 +75,16 @@ def claim_sweep(world: World, path: str | None, name: str) -> Path:
 def check_free(path: str | None, overwrite: bool, sweep: bool) -> None:
     """Raise InputError where claiming would, as far as can be known without making anything."""
     if path:
-        _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite, RUN)
-        folder = existing(Path(path))
+        with _told(RUN, path):
+            _refuse_sweep(Path(path)) if sweep else _refuse(Path(path), overwrite, RUN)
+            folder = existing(Path(path))
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"run.dir={path}: {folder} cannot be written to; choose another")
 
 
 def existing(path: Path) -> Path:
     """The path, or the nearest of its parents that is there."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
 
 
 def _claim(world: World, asked: str | None, take: Callable[[], Chosen], layout: Layout = RUN) -> Chosen:
@@ -90,15 +92,10 @@ def _claim(world: World, asked: str | None, take: Callable[[], Chosen], layout: 
     chosen, token = Chosen(Path(), False), ""
     with world.guard():
         if world.rank == 0:
-            try:
+            with _told(layout, asked or "runs"):
                 chosen = take()
                 token = f".seen-{secrets.token_hex(8)}"
                 (chosen.path / token).touch()
-            except (OSError, ValueError) as error:
-                if isinstance(error, InputError):
-                    raise
-                reason = getattr(error, "strerror", None) or str(error)
-                raise InputError(f"{layout.field}={asked or chosen.path}: {reason}; choose another") from error
     there, token = world.share((os.path.abspath(chosen.path), token))
     try:
         _check_shared(world, Path(there), token, layout)
@@ -108,10 +105,22 @@ def _claim(world: World, asked: str | None, take: Callable[[], Chosen], layout: 
     return chosen if world.rank == 0 else replace(chosen, path=Path(there))
 
 
+@contextlib.contextmanager
+def _told(layout: Layout, path: str) -> Iterator[None]:
+    """What the file system has against a path becomes an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{layout.field}={path}: {reason}; choose another") from error
+
+
 def _check_shared(world: World, path: Path, token: str, layout: Layout) -> None:
     """Raise InputError on all ranks, naming nodes, unless every rank sees rank 0's file in ``path``. A collective."""
     end = time.monotonic() + VISIBLE_S
-    while not (seen := (path / token).exists()) and time.monotonic() < end:
+    while not (seen := os.path.exists(path / token)) and time.monotonic() < end:
         time.sleep(0.1)
     writable = seen and os.access(path, os.W_OK | os.X_OK)
     blind = [(rank, told) for rank, told in enumerate(world.collect(None if writable else (node_name(), seen))) if told]

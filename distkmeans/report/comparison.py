@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.errors import first_line
-from distkmeans.evaluate.agreement import rand
+from distkmeans.evaluate.agreement import adjusted_rand
 from distkmeans.evaluate.contingency import contingency
 from distkmeans.report.history import DamagedError, Run, label_parts
 from distkmeans.report.listing import cut, scores_of, shown, value_of
@@ -72,6 +72,7 @@ class Comparison:
 
 
 def _line(name: str, *cells: str) -> str:
+    name = shown(name)
     name = name if len(name) < HEADS or len(cells) < 2 else f"{name}\n{' ' * (HEADS - 2)}"
     parts = [text if len(cells) < 2 else cut(text, CELL - 2).ljust(CELL) for text in cells]
     return f"{name:<{HEADS}}{''.join(parts)}".rstrip()
@@ -86,7 +87,8 @@ def _change(pair: tuple[Any, Any]) -> str:
     numbers = [value for value in pair if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < 2 or not numbers[0] or numbers[0] == numbers[1]:
         return ""
-    return f"{100 * (numbers[1] / numbers[0] - 1):+.3g} %"
+    before, after = numbers
+    return f"{100 * (after - before) / abs(before):+.3g} %"
 
 
 def ari_of(first: Path, second: Path) -> float:
@@ -98,7 +100,7 @@ def ari_of(first: Path, second: Path) -> float:
         raise DamagedError("there are no rows")
     if one_ids is not None and other_ids is not None and not one_ids.equals(other_ids):
         raise DamagedError("their ids differ, and so do their rows")
-    return float(rand(contingency(World(), one, other)))
+    return float(adjusted_rand(contingency(World(), one, other)))
 
 
 def labels_of(run: Path) -> tuple[Tensor, Any]:
@@ -114,7 +116,7 @@ def labels_of(run: Path) -> tuple[Tensor, Any]:
         raise DamagedError(f"labels/ is parquet, which needs pyarrow: {first_line(error)}") from error
     except Exception as error:  # whatever the libraries raise for a damaged file
         raise DamagedError(f"labels/ cannot be read ({first_line(error)})") from error
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+    if labels.ndim != 1 or labels.dtype not in (np.int32, np.int64) or (len(labels) and labels.min() < 0):
         raise DamagedError("labels/ holds no labels")
     return torch.from_numpy(labels), ids
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distkmeans.report.choice import SCORES, Choice
-from distkmeans.report.pictures import GREY, RED, SIZE, blank
+from distkmeans.report.pictures import GREY, RED, SIZE, blank, literal
 from distkmeans.report.table import Row, Table
 
 MOST_LINES = 10
@@ -25,7 +25,7 @@ def draw(path: Path, table: Table, choice: Choice | None) -> None:
     panels, curves = _panels(rows), _curves(rows)
     height = 3.1 if curves else 0.9 + 0.21 * min(len(rows), MOST_BARS)
     figure = blank((SIZE[0], 0.4 + height * len(panels)))
-    figure.suptitle(f"{table.folder.name}: {len(rows)} runs", fontsize=9)
+    figure.suptitle(literal(f"{table.folder.name}: {len(rows)} runs"), fontsize=9)
     for place, (label, value) in enumerate(panels):
         axes = figure.add_subplot(len(panels), 1, place + 1)
         axes.grid(alpha=0.2)
@@ -69,7 +69,8 @@ def _draw_curves(
 ) -> None:
     for others, curve in list(curves.items())[:MOST_LINES]:
         known = [(k, value(row)) for k, row in curve if value(row) is not None]
-        axes.plot([k for k, _ in known], [y for _, y in known], marker="o", markersize=3.5, label=others or None)
+        label = literal(others) or None
+        axes.plot([k for k, _ in known], [y for _, y in known], marker="o", markersize=3.5, label=label)
     ks = sorted({k for curve in curves.values() for k, _ in curve})
     if ks[-1] > 20 * ks[0]:
         axes.set_xscale("log", base=2)
@@ -114,4 +115,4 @@ def _draw_bars(axes: Any, rows: list[Row], value: Callable[[Row], float | None])
 
 def _shortened(row: Row) -> str:
     text = ", ".join(f"{key}={value}" for key, value in row.overrides.items())
-    return text if len(text) <= LABEL else f"{text[: LABEL // 2]}…{text[-LABEL // 2 :]}"
+    return literal(text if len(text) <= LABEL else f"{text[: LABEL // 2]}…{text[-LABEL // 2 :]}")

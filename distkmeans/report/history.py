@@ -96,7 +96,7 @@ def _below(folder: Path) -> Iterator[Run]:
 
 def in_words(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts k=4 before k=16."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _is_empty(folder: str) -> bool:
@@ -208,7 +208,11 @@ def label_parts(folder: Path) -> list[Path]:
     labels = folder / "labels"
     if labels.is_symlink() or not labels.is_dir():
         raise DamagedError("labels/ is a link, which is not followed" if labels.is_symlink() else "labels/ is missing")
-    parts = {path: match for path in sorted(labels.iterdir()) if (match := PART.fullmatch(path.name))}
+    try:
+        entries = sorted(labels.iterdir())
+    except OSError as error:
+        raise DamagedError(f"labels/ cannot be read ({error.strerror})") from error
+    parts = {path: match for path in entries if (match := PART.fullmatch(path.name))}
     if not parts:
         raise DamagedError("labels/ holds no parts")
     size = int(next(iter(parts.values()))[2])

@@ -11,7 +11,6 @@ from typing import Any
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What a browser may load for a page: nothing but what the page holds."""
 
-
 MANY = 8
 """Columns of a table that fit on paper at the usual size."""
 
@@ -39,9 +38,9 @@ def element(name: str, *content: Any, **attributes: Any) -> Html:
 
 
 def page(title: str, *content: Any) -> str:
-    """A whole page: its heading is the ``title``."""
+    """A whole page: its heading is the ``title``. What UTF-8 cannot hold, as in names of files, becomes a ?."""
     style = resources.files("distkmeans.report").joinpath("page.css").read_text(encoding="utf-8")
-    return "\n".join(
+    text = "\n".join(
         (
             "<!DOCTYPE html>",
             '<html lang="en"><head><meta charset="utf-8">',
@@ -55,6 +54,7 @@ def page(title: str, *content: Any) -> str:
             "</main></body></html>\n",
         )
     )
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def section(heading: str, *content: Any) -> Html:
@@ -80,16 +80,15 @@ def _cell(cell: Any) -> Html:
     return element("td", figure_of(cell) if number else cell, class_="number" if number else None)
 
 
-def definitions(pairs: Iterable[tuple[Any, Any]]) -> Html:
+def definitions(pairs: Iterable[tuple[Any, Any]], class_: str | None = None) -> Html:
     """Names and what they are, such as settings."""
-    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in pairs))
+    lines = (element("div", element("dt", name), element("dd", value)) for name, value in pairs)
+    return element("dl", *lines, class_=class_)
 
 
 def tiles(pairs: Iterable[tuple[Any, Any]]) -> Html:
     """The few figures that are to be seen first."""
-    return element(
-        "dl", *(element("div", element("dt", name), element("dd", value)) for name, value in pairs), class_="tiles"
-    )
+    return definitions(pairs, "tiles")
 
 
 def folded(heading: str, *content: Any) -> Html:

@@ -101,7 +101,7 @@ def _score_lines(run: Run) -> list[str]:
 
 def _header(columns: Sequence[str], widths: dict[str, int]) -> list[str]:
     """The names of the columns, their words below each other."""
-    words = {key: key.split("_") for key in columns}
+    words = {key: shown(key).split("_") for key in columns}
     height = max(map(len, words.values()))
     padded = {key: [""] * (height - len(parts)) + parts for key, parts in words.items()}
     return ["  ".join(_aligned(padded[key][line], key, widths) for key in columns) for line in range(height)]

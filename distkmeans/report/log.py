@@ -27,7 +27,7 @@ def also_to(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.handleError = _ignore  # type: ignore[method-assign]
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(file)

@@ -69,4 +69,4 @@ class OutDir(Directory):
             OUT.clear_folder(self.path, f"{folder}.part")
 
     def _write_asked(self, asked: Mapping[str, Any]) -> None:
-        self.write_text(ASKED, yaml.safe_dump(dict(asked), sort_keys=False))
+        self.write_text(ASKED, yaml.safe_dump(dict(asked), sort_keys=False, allow_unicode=True))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from distkmeans.data import Source
+from distkmeans.evaluate import Subject
 from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.report.nearest_rows import NearestRows, nearest_rows
@@ -51,9 +51,7 @@ class Outcome:
 
 def sizes_of(problem: Problem, solution: Solution) -> Tensor:
     """Rows per cluster over all ranks: int64 (K,). A collective."""
-    with problem.world.guard():
-        sizes = torch.bincount(solution.labels.to(torch.int64), minlength=len(solution.centroids))
-    return problem.world.sum_(sizes)
+    return Subject(problem, solution.labels, solution.centroids).counts
 
 
 @dataclass(frozen=True)

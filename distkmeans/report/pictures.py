@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,6 @@ class Pictures:
         axes.set_ylabel("inertia")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         moved = [100 * record.moved / rows for record in records if record.moved is not None]
-        if len(moved) == len(steps):
-            moved = [100 * record.moved / rows for record in records if record.moved is not None]
         if len(moved) == len(records):
             right = axes.twinx()
             right.plot(steps, moved, color=RED, linestyle="--", marker="o", markersize=3)
@@ -96,19 +95,19 @@ class Pictures:
         mean = float(values.mean())
         figure, axes = canvas(f"{self.title}\nsilhouettes{of}, {mean:.3f} on average")
         order = torch.argsort(values, descending=True, stable=True)
-        known = labels.unique(return_counts=True)
-        apart = len(known[0]) <= SHOWN_BLADES
+        known, counts = labels.unique(return_counts=True)
+        apart = len(known) <= SHOWN_BLADES
         if apart:  # a blade for each cluster, from the top down
             order = order[torch.argsort(labels[order], stable=True)]
-        drawn, places = values[order].numpy(), np.arange(len(order))
-        for cluster, count, stop in zip(*known, known[1].cumsum(0), strict=True):
-            part = slice(int(stop - count), int(stop))
-            colour = colours_of(np.array(int(cluster)), clusters) if apart else GREY
-            axes.fill_betweenx(places[part], 0, drawn[part], step="mid", color=colour, linewidth=0.4)
+        drawn, places = values[order].numpy(), np.arange(len(order) + 1)
+        colours = colours_of(known.numpy(), clusters) if apart else [GREY]
+        ends = [0, *(counts.cumsum(0).tolist() if apart else [len(order)])]
+        for colour, (start, stop) in zip(colours, itertools.pairwise(ends), strict=True):
+            axes.stairs(drawn[start:stop], places[start : stop + 1], orientation="horizontal", fill=True, color=colour)
         axes.axvline(mean, color=RED, linestyle="--", linewidth=1)
         axes.invert_yaxis()
-        middles = known[1].cumsum(0) - known[1] / 2
-        axes.set_yticks(middles.numpy() if apart else [], [str(cluster) for cluster in known[0].tolist() if apart])
+        middles = counts.cumsum(0) - counts / 2
+        axes.set_yticks(middles.numpy() if apart else [], [str(cluster) for cluster in known.tolist() if apart])
         axes.tick_params(axis="y", labelsize=7)
         axes.set_xlabel("silhouette")
         axes.set_ylabel("cluster" if apart else f"{len(values):,} rows")
@@ -152,6 +151,11 @@ def colours_of(labels: np.ndarray, clusters: int) -> np.ndarray:
     if clusters <= 20:
         return colormaps["tab10" if clusters <= 10 else "tab20"](labels)
     return colormaps["turbo"](labels / (clusters - 1))
+
+
+def literal(text: str) -> str:
+    """Text of a user's as it stands: what is between dollar signs would be drawn as a formula."""
+    return text.replace("$", r"\$")
 
 
 def shades(pixels: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ def project(rows: Tensor, centroids: Tensor) -> tuple[Any, Any, tuple[str, str]]
 def principal_axes(rows: Tensor) -> tuple[Tensor, list[float]]:
     """The two principal axes (D, 2) of centred rows (m, D), and their shares of the variance."""
     wide = rows.shape[1] > len(rows)
+    rows = rows / rows.abs().max().clamp(min=1e-300)  # values of any size have squares
     # NumPy's, which for a few hundred columns is several times faster than torch's
     squares, vectors = map(torch.from_numpy, np.linalg.eigh((rows @ rows.T if wide else rows.T @ rows).numpy()))
     missing = max(0, 2 - len(squares))

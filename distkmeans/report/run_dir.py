@@ -52,7 +52,7 @@ class RunDir(Directory):
         """Put config.yaml, the resolved settings, in the place of what an earlier run wrote. A collective."""
         from omegaconf import OmegaConf
 
-        with self.world.guard():
+        with self.world.guard(), self.writing():
             if self.world.rank == 0:
                 if not self.replaces and holds_run(self.path):
                     raise InputError(f"run.dir={self.path}: another job has begun a run there; choose another")

@@ -51,8 +51,8 @@ CAPTIONS = {
 JOB_GROUPS = ("run", "report", "sweep", "plugins", "dry_run")
 """Settings that say nothing of what was found."""
 EXACT = (
-    "Exact: every label is proved to be that of the nearest centroid, the lowest number on a tie, and centroids come from"
-    " integer sums, which no order can change. Any number of ranks, threads and tiles gives the same bits."
+    "Exact: every label is proved to be that of the nearest centroid, the lowest number on a tie, and centroids come"
+    " from integer sums, which no order can change. Any number of ranks, threads and tiles gives the same bits."
 )
 FAST = (
     "precision=fast: labels are not proved, and another number of ranks, threads or tiles may give slightly different"
@@ -160,7 +160,7 @@ def _card(cluster: NearestRows, rows: _Rows, face: bytes | None) -> Html:
         element("small", f"{_count(cluster.size, 'row')}, {100 * cluster.size / total:.3g} %"),
     )
     items = [rows.item(*place) for place in zip(cluster.numbers, cluster.distances, strict=True)]
-    return element("article", element("header", *heading), element("ol", *items, class_="faces" if face else None))
+    return element("article", element("header", *heading), element("ol", *items))
 
 
 def _image(png: bytes | None, alt: str) -> Html:
@@ -205,9 +205,8 @@ def _value(value: Any) -> str:
 def _configuration(settings: Mapping[str, Any]) -> Html:
     import yaml
 
-    return folded(
-        "The whole configuration (config.yaml)", element("pre", yaml.safe_dump(dict(settings), sort_keys=False))
-    )
+    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    return folded("The whole configuration (config.yaml)", element("pre", text))
 
 
 def _phases(seconds: Mapping[str, float]) -> Html:

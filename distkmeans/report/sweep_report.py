@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from distkmeans.report.choice import METHOD, Choice
+from distkmeans.report.choice import Choice
 from distkmeans.report.html import Html, definitions, element, joined, page, paragraph, picture, section, table, tiles
 from distkmeans.report.run_dir import PAGE
 from distkmeans.report.table import Row, Table
@@ -28,15 +28,15 @@ def show_sweep(points: Table, choice: Choice | None, html: bool) -> None:
 def sweep_page(points: Table, choice: Choice | None, drawn: bytes | None) -> str:
     """The whole page. drawn: sweep.png."""
     failed = [row for row in points.rows if row.status != "done"]
-    method = METHOD.format(score=choice.score.replace("_", " ")) if choice else ""
-    caption = (
-        "The elbow of the inertia and the best k." if choice else "Each run's inertia, and its silhouette or time."
-    )
     return page(
         f"{points.folder.name}: a sweep of {len(points.rows)} runs",
         paragraph(_sentence(choice), class_="lead") if choice else None,
         tiles(_first_figures(points, choice)),
-        section("Picture", picture(drawn, "What the runs came to", caption), paragraph(method) if method else None),
+        section(
+            "Picture",
+            picture(drawn, "What the runs came to", "Each run's inertia, and its silhouette or time."),
+            paragraph(choice.method) if choice else None,
+        ),
         section("Runs", table(["run", *_columns(points)], (_line(points, row, choice) for row in points.rows))),
         section("Runs that failed", definitions((_named(row), row.error) for row in failed) if failed else None),
         section("In files", paragraph("The same table for programs: sweep.csv. The picture: sweep.png.")),
@@ -79,13 +79,8 @@ def _link(folder: Path, row: Row, choice: Choice | None) -> Html:
     name: Any = _named(row)
     if (folder / row.dir / PAGE).is_file():
         name = element("a", name, href=f"{quote(row.dir)}/{PAGE}")
-    k = row.overrides.get("k")
-    marks = [word for word, chosen in _chosen(choice) if k == str(chosen)]
+    marks = choice.marks(row) if choice else []
     return joined([name, *(element("small", f"({word})") for word in marks)], " ")
-
-
-def _chosen(choice: Choice | None) -> list[tuple[str, int | None]]:
-    return [("best k", choice.best), ("elbow", choice.elbow)] if choice else []
 
 
 def _named(row: Row) -> str:

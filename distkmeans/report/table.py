@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distkmeans.errors import InputError, first_line
+from distkmeans.report.listing import cut, shown
 from distkmeans.report.run_dir import FAILURE, SWEEP
 
 STATUS = ("status", "error")
@@ -32,7 +34,7 @@ class Row:
     inertia: float | None = None
     iterations: int | None = None
     seconds: float | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = field(default_factory=dict)
     data_reads: int | None = None
 
 
@@ -45,7 +47,10 @@ class Table:
 
     @staticmethod
     def read(folder: Path, points: Mapping[str, Mapping[str, str]]) -> Table:
-        """What the directories tell: of these points (directory: overrides), and of those of earlier starts."""
+        """What the directories tell: of these points (directory: overrides), and of those of earlier starts.
+
+        Raises InputError for a sweep.csv that another program has spoilt.
+        """
         known = {**points, **{name: told for name, told in _earlier(folder).items() if name not in points}}
         rows = [_row(folder / name, overrides) for name, overrides in known.items()]
         return Table(folder, [row for row in rows if row])
@@ -95,8 +100,12 @@ def _earlier(folder: Path) -> dict[str, dict[str, str]]:
     """The points of the sweep.csv that is there: directory and overrides."""
     if not (folder / SWEEP).exists():
         return {}
-    with open(folder / SWEEP, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with open(folder / SWEEP, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        reason = f"cannot be read ({first_line(error)}); save it as UTF-8, or remove it"
+        raise InputError(f"{folder / SWEEP}: {reason}") from error
     return {line["dir"]: _overrides(line) for line in lines if line.get("dir") and "status" in line}
 
 
@@ -144,7 +153,4 @@ def _text(cell: Any) -> str:
 
 
 def _shown(cell: Any) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.6g}"
-    text = "" if cell is None else str(cell)
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+    return shown(cell) if isinstance(cell, float) else cut(_text(cell), WIDTH)

@@ -36,15 +36,7 @@ KINDS = sorted(oracle.ADVERSARIAL)
 TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8]
 
 
-def variants() -> list[str]:
-    """What this processor can run."""
-    handle, _ = native._opened()
-    if handle is None:
-        return []
-    return [handle.dkm_variant_name(v).decode() for v in range(handle.dkm_variants()) if handle.dkm_variant_runs(v)]
-
-
-@pytest.fixture(params=variants() or ["none"])
+@pytest.fixture(params=list(native.variants()) or ["none"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[native.Library]:
     if not BUILT:
         pytest.skip("the compiled kernels are not built here")
@@ -386,7 +378,7 @@ def test_a_fit_has_the_same_bits_without_compiled_kernels(
     x = oracle.rows(kind, 200, 6, seed=4)
     weights = np.random.default_rng(0).uniform(0, 3, len(x)) if weighted else None
     results = []
-    for choice in ["off", *variants()]:
+    for choice in ["off", *native.variants()]:
         monkeypatch.setenv(native.CHOICE, choice)
         fitted = distkmeans.fit(x, 20, weights=weights, tol=0, max_iter=15)
         results.append((fitted.centroids.tobytes(), fitted.labels.tobytes(), fitted.inertia, fitted.iterations))

@@ -18,6 +18,7 @@ from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 from sklearn.datasets import load_digits, make_blobs
 
 import distkmeans
+from distkmeans import native
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import own_shard
 from distkmeans.init.given import Given
@@ -415,3 +416,19 @@ def test_a_kernel_that_cannot_be_had_is_refused() -> None:
     x = oracle.rows("normal", 40, 3, seed=0).astype(np.float64)
     with pytest.raises(distkmeans.InputError, match=r"solver.kernel=narrow: it is for values of 32 bits and fewer"):
         solve(problem_of(x), x[:3], kernel="narrow")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["lattice", "far", "edge", "halves", "spread", "bytes"])
+def test_compiled_kernels_change_nothing(kind: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = oracle.rows(kind, 400, 9, seed=3)
+    weights = np.random.default_rng(1).uniform(0, 3, 400).astype(np.float32) if weighted else None
+    found = []
+    for choice in ("off", *native.variants()):
+        monkeypatch.setenv(native.CHOICE, choice)
+        solution, records = solve(
+            posed(World(), x, weights), x[:20], batch_size=64, max_iter=3, max_no_improvement=None
+        )
+        told = repr([replace(record, seconds=0, judged=0) for record in records])
+        found.append((solution.centroids.numpy().tobytes(), solution.labels.tolist(), solution.inertia, told))
+    assert all(other == found[0] for other in found)

@@ -485,15 +485,20 @@ def library() -> Library | None:
 
 @functools.cache
 def _chosen(choice: str) -> Library | None:
-    handle, _ = _opened()
+    handle, able = _opened()[0], variants()
     if choice == "off" or handle is None:
         return None
-    found = [(v, handle.dkm_variant_name(v).decode()) for v in range(handle.dkm_variants())]
-    able = [(v, name) for v, name in found if handle.dkm_variant_runs(v) and choice in ("auto", name)]
-    if not able:
-        names = ", ".join(name for v, name in found if handle.dkm_variant_runs(v))
-        raise InputError(f"{CHOICE}={choice}: this processor runs {names}; or off")
-    return Library(handle, *able[0])
+    if choice not in ("auto", *able):
+        raise InputError(f"{CHOICE}={choice}: this processor runs {', '.join(able)}; or off")
+    name = next(iter(able)) if choice == "auto" else choice
+    return Library(handle, able[name], name)
+
+
+def variants() -> dict[str, int]:
+    """The instruction sets that this processor can run, best first, with their numbers."""
+    handle, _ = _opened()
+    found = range(handle.dkm_variants()) if handle else ()
+    return {handle.dkm_variant_name(v).decode(): v for v in found if handle.dkm_variant_runs(v)}
 
 
 def library_for(*tensors: Tensor) -> Library | None:

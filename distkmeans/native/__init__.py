@@ -378,7 +378,7 @@ class Library:
         return shift
 
     def follow(self, was: Tensor, now: Tensor) -> Tensor:
-        """Which rows of ``now`` (K, D) differ in any bit from ``was``, bool (K,); ``was`` becomes ``now``: contiguous."""
+        """Which rows of ``now`` (K, D) differ in any bit from ``was``, bool (K,); contiguous ``was`` becomes it."""
         moved = torch.empty(len(now), dtype=torch.bool)
         row, threads = now.shape[1] * now.element_size(), threads_for(now.numel() // 4)
         self.handle.dkm_follow(*_pointers(was, now, moved), c_int64(len(now)), c_int64(row), threads)
@@ -497,7 +497,9 @@ def _chosen(choice: str) -> Library | None:
 def variants() -> dict[str, int]:
     """The instruction sets that this processor can run, best first, with their numbers."""
     handle, _ = _opened()
-    found = range(handle.dkm_variants()) if handle else ()
+    if handle is None:
+        return {}
+    found = range(handle.dkm_variants())
     return {handle.dkm_variant_name(v).decode(): v for v in found if handle.dkm_variant_runs(v)}
 
 

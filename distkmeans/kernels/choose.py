@@ -28,7 +28,7 @@ SMALL = 1e8
 """Products of all rows, centroids and columns below which a trial would cost more than it can save."""
 TRIAL_ROWS = 1536, 4096
 LENGTHS = {8: (28, 60, 92, 124, 188, 252, 380, 508), 16: (14, 22, 30, 46)}
-SHARE = {8: 0.5, 16: 0.8}
+SHARE = {8: 0.6, 16: 0.8}
 """Of the variance, that a head must hold to be tried."""
 SIMPLER = 0.2
 """By which heads must beat the kernel for narrow rows: they cost more than the pass over the rows."""

@@ -47,6 +47,7 @@ class Pruned:
         self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
+        self.forgotten = False
         self.aim = Aim(stages)
         form = stages.first.form
         self.may_skip = form.bits == 16 and form.words <= 64
@@ -59,11 +60,12 @@ class Pruned:
         if self.seen is None or len(self.seen) != len(centroids):
             self._begin()
             self.seen = None
-        if self.seen is None:
-            moved = torch.ones(len(centroids), dtype=torch.bool)
-        else:
-            moved = self.library.follow(self.seen, centroids)
-        task = self._task(centroids, moved, *self.aim.at(centroids, moved))
+        moved = changed = torch.ones(len(centroids), dtype=torch.bool)
+        if self.seen is not None:
+            changed = self.library.follow(self.seen, centroids)
+            moved = moved if self.forgotten else changed
+        self.forgotten = False
+        task = self._task(centroids, moved, *self.aim.at(centroids, changed))
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)
@@ -90,8 +92,7 @@ class Pruned:
 
     def forget(self) -> None:
         """Take all centroids for moved in the next pass, so that a pass can be timed twice."""
-        self.seen = torch.full_like(self.seen, torch.nan) if self.seen is not None else None
-        self.may_skip = False
+        self.forgotten, self.may_skip = True, False
 
     def _task(
         self, centroids: Tensor, moved: Tensor, target: Target, further: Target | None = None

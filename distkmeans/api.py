@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from distkmeans.init.given import Called, Given
 from distkmeans.kernels.choose import KernelName
 from distkmeans.loader import in_order, learn
 from distkmeans.metrics import metric_of
-from distkmeans.model import assign, like
+from distkmeans.model import assign, like, placed
 from distkmeans.problem import Memory, Precision, pose
 from distkmeans.schema import check, check_value
 from distkmeans.solvers import solvers
@@ -127,7 +129,8 @@ def predict(x: Any, centroids: Any, metric: Any = "euclidean") -> Any:
     """The index of the truly nearest centroid of each row, lowest index on a true tie: int32 (N,).
 
     x: (N, D) as for ``fit``; in a torchrun job each rank predicts its own rows, with nothing to agree on.
-    centroids: (K, D). Compared over the real numbers, whatever the two types. Raises InputError.
+    centroids: (K, D); for cosine and dot they are brought to length 1. Compared over the real numbers, whatever the two
+    types. Raises InputError.
     """
     rows, targets = as_rows(x), as_rows(centroids, "centroids")
     if not len(targets):
@@ -136,7 +139,8 @@ def predict(x: Any, centroids: Any, metric: Any = "euclidean") -> Any:
         raise InputError(f"x: {rows.shape[1]} columns, but the centroids have {targets.shape[1]}")
     if targets.dtype not in (torch.float32, torch.float64):
         targets = targets.to(torch.float64)
-    return like(assign(rows, targets, metric_of(metric)), x)
+    near = metric_of(metric)
+    return like(assign(rows, placed(targets, near), near), x)
 
 
 def world_of(device: str | None, x: Any) -> World:
@@ -158,13 +162,24 @@ def _seeding(init: Any) -> Seeding:
 
 
 def _solver(given: Any, options: dict[str, Any]) -> Any:
-    if not isinstance(given, str):
-        return given
-    return solvers.build(given, options if given == "lloyd" else {}, prefix="")
+    """options: of Lloyd's algorithm, refused beside another solver unless they are its defaults."""
+    if isinstance(given, str) and given == "lloyd":
+        return solvers.build(given, options, prefix="")
+    defaults = inspect.signature(solvers["lloyd"]).parameters
+    for name, value in options.items():
+        if value != defaults[name].default:
+            raise InputError(
+                f"{name}={value}: goes with solver=lloyd; give another its own, as in MiniBatch(max_iter=9)"
+            )
+    return solvers.build(given) if isinstance(given, str) else given
 
 
 def _vector(weights: Any) -> Tensor:
-    return as_rows(torch.as_tensor(weights).reshape(-1, 1), "weights").reshape(-1)
+    """(N,) numbers of whatever kind. Raises InputError."""
+    values = weights if isinstance(weights, Tensor) else np.asarray(weights)
+    if values.ndim != 1:
+        raise InputError(f"weights: shape {tuple(values.shape)}; expected (rows,)")
+    return as_rows(values.reshape(-1, 1), "weights").reshape(-1)
 
 
 def warn_of_copies(world: World, rows: Tensor) -> None:

@@ -29,17 +29,28 @@ class Model:
     row_type: torch.dtype | None = None
 
     @property
-    def dims(self) -> int:
-        """Columns that rows have before the transform."""
-        return len(self.transformed.tensors().get("mean", self.centroids[0]))
+    def dims(self) -> int | None:
+        """Columns that rows have before the transform; None where that is one which changes their number."""
+        width = self.centroids.shape[1]
+        return width if self._columns_after(width) == width else None
+
+    def takes(self, columns: int) -> bool:
+        """Whether rows of so many columns have those of the centroids after the transform."""
+        return columns == self.dims if self.dims else self._columns_after(columns) == self.centroids.shape[1]
 
     def transform(self, x: Any) -> Any:
-        """Rows (N, D) as stored, as the solver would see them: float32, or float64 for float64 rows."""
+        """Rows (N, D) as stored, as the solver would see them. Raises InputError for rows of another width.
+
+        float32, or float64 for float64 rows; as they are where neither the transform nor the metric changes rows.
+        """
         rows = self.transformed(self._rows(x))
         return like(self.metric.prepare(rows), x)
 
     def predict(self, x: Any) -> Any:
-        """The label of each row (N, D) as stored: the index of the truly nearest centroid, int32 (N,)."""
+        """The label of each row (N, D) as stored: the index of the truly nearest centroid, int32 (N,).
+
+        Raises InputError for rows of another width, NaN, Inf, and what the metric has no answer for.
+        """
         return like(assign(self.transformed(self._rows(x)), self.centroids, self.metric), x)
 
     def to_sklearn(self) -> Any:
@@ -54,9 +65,16 @@ class Model:
 
     def _rows(self, x: Any) -> Tensor:
         rows = as_rows(x)
-        if rows.shape[1] != self.dims:
-            raise InputError(f"x: {rows.shape[1]} columns; the model was fitted on {self.dims}")
+        if not self.takes(rows.shape[1]):
+            raise InputError(f"x: {rows.shape[1]} columns; the model was fitted on {self.dims or 'others'}")
         return rows
+
+    def _columns_after(self, columns: int) -> int | None:
+        """How many the transform makes of so many; None where it takes no such rows."""
+        try:
+            return self.transformed(self.centroids.new_empty(0, columns)).shape[1]
+        except Exception:  # whatever a transform makes of rows of another width
+            return None
 
 
 def assign(rows: Tensor, centroids: Tensor, metric: Metric) -> Tensor:
@@ -69,6 +87,13 @@ def assign(rows: Tensor, centroids: Tensor, metric: Metric) -> Tensor:
     labels = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     choose(metric.prepare(rows), centroids).assign(centroids, labels)
     return labels
+
+
+def placed(centroids: Tensor, metric: Metric) -> Tensor:
+    """Centroids (K, D), float32 or float64, where the metric has them; those that only rounding keeps away stay."""
+    there = metric.place(centroids)
+    near = (there - centroids).abs() <= 2 * torch.finfo(centroids.dtype).eps * there.abs()
+    return torch.where(near.all(1)[:, None], centroids, there) + 0.0
 
 
 def check_rows(rows: Tensor, metric: Metric, what: str = "x") -> None:

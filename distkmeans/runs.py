@@ -54,8 +54,10 @@ def _main(arguments: Sequence[str]) -> int:
     if flags.help:
         print(USAGE)
     elif flags.folders[:1] == ["compare"]:
-        if len(flags.folders) != 3 or flags.sort:
+        if len(flags.folders) != 3:
             raise InputError("compare: expected two run directories: compare A B")
+        if flags.sort:
+            raise InputError(f"--sort {flags.sort}: is for lists of runs; leave it out beside compare")
         print(_compared(flags.folders[1], flags.folders[2], flags.json))
     else:
         print(_listed(flags.folders, flags.sort, flags.json))

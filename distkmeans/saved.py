@@ -13,7 +13,7 @@ from torch import Tensor
 from distkmeans.data.centroid_file import read_centroids
 from distkmeans.errors import InputError, first_line
 from distkmeans.metrics import Metric, metrics
-from distkmeans.model import Model
+from distkmeans.model import Model, placed
 from distkmeans.registry import Registry
 from distkmeans.report.run_dir import FAILURE, SWEEP, holds_run, read_config, read_transform
 from distkmeans.report.table import read_json
@@ -47,7 +47,7 @@ def of_file(path: str | os.PathLike[str], metric: Metric, what: str) -> Model:
     refused, why = metric.refuse(centroids)
     if refused.any():
         raise InputError(f"{what}, row {int(refused.nonzero()[0])}: {why}")
-    return Model(metric.place(centroids) + 0.0, transforms.build("none"), metric)
+    return Model(placed(centroids, metric), transforms.build("none"), metric)
 
 
 def of_run(path: str | os.PathLike[str], what: str) -> Model:

@@ -27,7 +27,7 @@ def to_sklearn(model: Model) -> Any:
         if not hasattr(piece, "to_sklearn"):
             kind = getattr(piece, "name", type(piece).__name__)
             raise InputError(f"{what}={kind}: scikit-learn's KMeans has no equal; use model.predict")
-        steps += piece.to_sklearn(model.dims)
+        steps += piece.to_sklearn(model.centroids.shape[1])
     if not steps:
         return _kmeans(model.centroids, _type_for(model))
     return make_pipeline(*steps, _caster(model), _kmeans(model.centroids, model.centroids.dtype))

@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import save_file
 
 import distkmeans
-from distkmeans import apply, cli
+from distkmeans import application, apply, cli
 from distkmeans.init.file import File
 from distkmeans.kernels.choose import again, choose
 from distkmeans.kernels.dense import Dense, largest_of
 from distkmeans.metrics import metrics
+from distkmeans.report.out_dir import OutDir
 from distkmeans.report.progress import RowsDone
 from distkmeans.transforms import transforms
 from distkmeans.world import World
@@ -227,6 +228,56 @@ def test_results_are_replaced_whole_or_not_at_all(home: Path, ranks: Callable[[i
     ]
 
 
+def test_what_another_job_has_begun_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = application.claim_out
+
+    def claimed_by_two(world: World, path: str, overwrite: bool) -> OutDir:
+        mine = claim(world, path, overwrite)
+        claim(world, path, overwrite).begin({"another": "job"})
+        (mine.path / "labels.part").mkdir()
+        (mine.path / "labels.part" / "part-00000-of-00001.npy").touch()
+        return mine
+
+    monkeypatch.setattr(application, "claim_out", claimed_by_two)
+    status, said = attempt(0, home, [*RUN, *DATA, "out.dir=two"])
+    assert status == 1
+    assert "out.dir=two: another job has begun to write there; choose another" in said.replace(f"{home}/", "")
+    assert sorted(path.name for path in (home / "two").rglob("*")) == [
+        "apply.yaml",
+        "labels.part",
+        "part-00000-of-00001.npy",
+    ]
+
+
+def test_a_transform_that_changes_the_number_of_columns(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (plugins / "head.py").write_text(
+        "import torch\nfrom distkmeans.transforms import rounded, transforms\n\n@transforms.register('head')\n"
+        "class Head:\n    name = 'head'\n    factor = torch.tensor(0.0)\n"
+        "    def fit(self, world, shard, columns):\n        self.factor = torch.tensor(2.0)\n"
+        "    def tensors(self):\n        return {'factor': self.factor}\n"
+        "    def restore(self, tensors):\n        self.factor = tensors['factor']\n"
+        "    def __call__(self, rows):\n"
+        "        turned = rows.to(torch.float64) @ torch.eye(6, 3, dtype=torch.float64)\n"
+        "        return rounded(turned * self.factor, rows.dtype)\n"
+    )
+    x = rows(80, 6).astype(np.float32)
+    np.save("x.npy", x)
+    np.save("narrow.npy", x[:, :5])
+    own = ["plugins=[head]", "data=npy"]
+    train = [*own, "transform=head", "data.path=x.npy", "k=4", "run.dir=run", "report=none"]
+    assert cli.main(train, ROOT / "conf") == 0
+    model = distkmeans.load("run")
+    assert model.dims is None
+    assert model.transform(x).tolist() == (2 * x[:, :3]).tolist()
+    assert apply.main([*own, "run.dir=run", "data.path=x.npy", "out.dir=out"]) == 0
+    labels = np.load("run/labels/part-00000-of-00001.npy")
+    assert joined(plugins / "out" / "labels").tolist() == model.predict(x).tolist() == labels.tolist()
+    with pytest.raises(distkmeans.InputError, match="x: 5 columns; the model was fitted on others"):
+        model.predict(x[:, :5])
+    assert apply.main([*own, "run.dir=run", "data.path=narrow.npy", "out.dir=narrow"]) == 1
+    assert "data.path=narrow.npy: 5 columns, but the model of run.dir=run has others" in capsys.readouterr().err
+
+
 def test_help_tells_every_source_and_key(plugins: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (plugins / "ones.py").write_text(
         "import torch\nfrom distkmeans.data import sources\n\n@sources.register('ones')\nclass Ones:\n"
@@ -345,6 +396,11 @@ class TestCentroidFiles:
             unit = self.x / np.linalg.norm(self.x, axis=1, keepdims=True)
             assert model.predict(self.x).tolist() == (unit @ unit[:5].T).argmax(1).tolist()
 
+    def test_of_a_run_keep_their_bits(self, tmp_path: Path) -> None:
+        fitted = distkmeans.fit(self.x.astype(np.float64), 40, metric="cosine").centroids
+        np.save(tmp_path / "c.npy", fitted)
+        assert distkmeans.load(tmp_path / "c.npy", metric="cosine").centroids.numpy().tobytes() == fitted.tobytes()
+
     @pytest.mark.parametrize("name", ["m.pkl", "m.joblib", "m.sav", "m", "gz.joblib", "zip", "m.pt", "m.npy"])
     def test_pickles_are_refused_with_the_reason(self, tmp_path: Path, name: str, home: Path) -> None:
         path = tmp_path / name
@@ -368,11 +424,13 @@ class TestCentroidFiles:
         np.savez(tmp_path / "a.npz", x=self.x)
         (tmp_path / "words.npy").write_text("centroids")
         np.save(tmp_path / "flat.npy", self.x[0])
+        (tmp_path / "cut.npz").write_bytes(b"PK\x05\x06" + bytes(4) + b"\xff" * 12 + bytes(2))
         np.save(tmp_path / "none.npy", self.x[:0])
         for name, says in (
             ("a.npz", "an npz archive; save the one array as npy"),
             ("words.npy", "it is neither"),
             ("flat.npy", "1 dimensions"),
+            ("cut.npz", "cannot be read as npy or safetensors"),
             ("none.npy", "at least one centroid"),
         ):
             with pytest.raises(distkmeans.InputError, match=says):

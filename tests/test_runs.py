@@ -225,6 +225,7 @@ def test_labels_in_parts_and_in_parquet(here: Path, capsys: pytest.CaptureFixtur
         (["ids.txt"], "ids.txt: a file; name folders with runs"),
         (["--fast"], "unrecognized arguments: --fast; see python -m distkmeans.runs --help"),
         (["compare", "runs/one"], "compare: expected two run directories"),
+        (["compare", "runs/one", "runs/named", "--sort", "k"], "--sort k: is for lists of runs; leave it out beside"),
         (["compare", "runs/one", "none"], "none: no such directory; expected a run's directory"),
         (["compare", "runs/one", "runs/elbow"], "runs/elbow: holds a sweep; name one of its points"),
         (["compare", "runs/one", "runs"], "runs: holds no run that can be read ("),

@@ -33,9 +33,9 @@ def read_centroids(path: str, what: str) -> Tensor:
     """(K, D) of the type that is stored. what: how to name the file. Raises InputError."""
     if not os.path.isfile(path):
         raise InputError(f"{what}: no such file (relative to {os.getcwd()})")
-    if kind := _pickled(path):
-        raise InputError(_refusal(what, kind))
     try:
+        if kind := _pickled(path):
+            raise InputError(_refusal(what, kind))
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
@@ -50,7 +50,11 @@ def read_centroids(path: str, what: str) -> Tensor:
         text = str(error).split("\n")[0]
         if "Object arrays" in text:
             raise InputError(_refusal(what, "an array of pickled objects")) from error
-        reason = "it is neither" if "pickle" in text else text
+        reason = (
+            "it is neither; save the array alone: np.save('centroids.npy', kmeans.centroids)"
+            if "pickle" in text
+            else text
+        )
         raise InputError(f"{what}: cannot be read as npy or safetensors ({reason})") from error
 
 

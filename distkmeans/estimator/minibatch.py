@@ -172,11 +172,13 @@ class MiniBatchKMeans(CentroidModel):
         return MiniBatch(int(self.max_iter), int(self.batch_size), float(self.tol), patience, ratio, decay)
 
     def _keep(self, state: State, X: Any) -> None:
-        self._state, self.n_steps_ = state, state.step
+        """On the CPU what the next batch needs, so that a model of arrays can be unpickled where there is no card."""
+        self._state, self.n_steps_ = state.to(torch.device("cpu")), state.step
         self.cluster_centers_ = like(state.centroids, X)
 
     def _label(self, problem: Problem, X: Any, kernel: Once | None = None) -> None:
-        found = label(problem, self._state.centroids.to(problem.shard.centroid_type), kernel)
+        centroids = self._state.centroids.to(problem.shard.rows.device, problem.shard.centroid_type)
+        found = label(problem, centroids, kernel)
         self.labels_, self.inertia_ = like(found.labels, X), found.inertia
 
 

@@ -8,7 +8,7 @@ al., the streaming k-means of Spark. Starved centres are given rows of the batch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,11 @@ class State:
     def start(centroids: Tensor, seed: int) -> State:
         weights = torch.zeros(len(centroids), dtype=torch.float64, device=centroids.device)
         return State(centroids, weights, row_hash(centroids), seed)
+
+    def to(self, device: torch.device) -> State:
+        """A copy whose tensors are on that device."""
+        centroids, weights, hashes = (values.to(device) for values in (self.centroids, self.weights, self.hashes))
+        return replace(self, centroids=centroids, weights=weights, hashes=hashes)
 
 
 @dataclass(frozen=True)

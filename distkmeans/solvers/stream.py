@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -34,9 +34,10 @@ class Stream:
         """The state after one more batch; None before the first, of at least k rows, from which centres are seeded.
 
         rows: (n, D), this rank's part of the batch, as stored; weights: (n,) or None. The same bits however the batch
-        is divided between ranks. The given state is left as it is. Raises InputError on all ranks. A collective.
+        is divided between ranks. The given state, on whatever device, is left as it is. Raises InputError on all ranks.
+        A collective.
         """
-        return self.learn(world, None if state is None else replace(state), own_shard(world, rows, weights))
+        return self.learn(world, None if state is None else state.to(world.device), own_shard(world, rows, weights))
 
     def learn(self, world: World, state: State | None, shard: Shard) -> State:
         """The same, of a shard, the given state changed in place. A collective."""

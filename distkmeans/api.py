@@ -80,7 +80,8 @@ def fit(
     loader batch by batch, where Lloyd's algorithm reads all of it into memory.
 
     Results are bit-identical at any number of ranks, threads and tile size, with precision=exact; ``labels`` are the
-    true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank.
+    true argmin. NumPy in, NumPy out; torch in, torch out. Raises InputError on every rank, and WorldError
+    where ranks ask for different things.
     """
     world = world_of(device, x)
     with world.guard():
@@ -97,6 +98,8 @@ def fit(
         streams = is_batches(x) and can_learn(plan.solver)
         if streams and n_init > 1:
             raise InputError(f"n_init={n_init}: a loader is learned from once; use n_init=1, or pass rows in memory")
+    asked = {"k": k, "init": init, "metric": metric, "n_init": n_init, "seed": seed, "solver": solver, **options}
+    agree_on(world, "fit", {**asked, "precision": precision, "memory": memory, "batches": is_batches(x)})
     if streams:
         learned = learn(world, x, pieces["solver"], Task(k, plan.seeding, near, seed, exact))
         labels = None if learned.labels is None else like(learned.labels, x)
@@ -180,6 +183,23 @@ def _vector(weights: Any) -> Tensor:
     if values.ndim != 1:
         raise InputError(f"weights: shape {tuple(values.shape)}; expected (rows,)")
     return as_rows(values.reshape(-1, 1), "weights").reshape(-1)
+
+
+def agree_on(world: World, call: str, asked: dict[str, Any]) -> None:
+    """Raise WorldError on every rank unless all of them ask for the same. A collective."""
+    if world.size > 1:
+        told = ", ".join(f"{name}={_told(value)}" for name, value in asked.items())
+        world.agree(f"the call of {call}", told, "pass every rank the same, but for its rows")
+
+
+def _told(value: Any) -> str:
+    """A value in a word: a checksum of numbers, the name of a function or of an object's class."""
+    if isinstance(value, Tensor) or hasattr(value, "__array__"):
+        values = np.ascontiguousarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
+        return f"{values.shape} {hashlib.blake2b(values.tobytes(), digest_size=6).hexdigest()}"
+    if value is None or isinstance(value, (bool, int, float, str, list, tuple, np.generic)):
+        return str(value)
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def warn_of_copies(world: World, rows: Tensor) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +20,10 @@ from distkmeans.world import World
 
 SEED_ROWS = 10
 """Rows, as a multiple of k, that the first batches are joined to have: centroids are seeded from them."""
+EXHAUSTED = (
+    "x: no rows came when it was walked through again; pass what begins anew each time, as a DataLoader does, or a"
+    " generator, which is walked through once"
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,21 @@ class Learned:
 
 
 def learn(world: World, x: Iterable[Any], solver: LearningSolver, task: Task) -> Learned:
-    """Walk through the loader until the solver has learned enough. Raises InputError on all ranks. A collective.
+    """Walk through the loader until the solver has learned enough. A collective.
 
     Every rank walks through its own; the n-th batches of all ranks are one batch. Ranks may have different numbers.
+    Raises, on all ranks, InputError, and WorldError where only some have a generator.
     """
     learner, once, loss, passes = solver.learner(task), is_once(x), 0.0, 0
+    world.agree("x", "a generator" if once else "a loader", "pass the same kind on all, for no rows DataLoader([])")
     while passes < (1 if once else solver.max_iter) and not learner.converged:
         walk, loss = Walk(world, x), 0.0
         for batch in walk.joint(SEED_ROWS * task.k if not passes else 1):
             loss += learner.learn(world, batch)
             if learner.converged:
                 break
+        if not walk.rows:
+            raise InputError(EXHAUSTED if passes else "x: no rows came; there is nothing to do")
         passes += 1
         learner.end_pass(walk.rows)
     if once:
@@ -64,6 +71,7 @@ class Walk:
     world: World
     x: Iterable[Any]
     rows: int = 0
+    _mine: int = 0
     _left: list[Batch] = field(default_factory=list)
 
     def joint(self, least: int = 1) -> Iterator[Shard]:
@@ -71,7 +79,8 @@ class Walk:
         mine = batches(self.x)
         while True:
             batch = self._next(mine)
-            held = torch.tensor([sum(len(part.rows) for part in self._left), int(batch is not None)])
+            waiting = sum(len(part.rows) for part in self._left)
+            held = torch.tensor([waiting, int(batch is not None)], device=self.world.device)
             count, more = self.world.sum_(held).tolist()
             if more and count < least:
                 continue
@@ -79,8 +88,6 @@ class Walk:
                 break
             yield self._join()
             least = 1
-        if not self.rows:
-            raise InputError("x: no rows came; there is nothing to do")
 
     def _next(self, mine: Iterator[Batch]) -> Batch | None:
         batch = None
@@ -96,8 +103,14 @@ class Walk:
             held = gathered(self._left)
         self._left = []
         shard = own_shard(self.world, held.rows, held.weights)
-        self.rows += shard.total
-        return in_order(self.world, shard, held.numbers)
+        named = _named_from(shard, self._mine)
+        self.rows, self._mine = self.rows + shard.total, self._mine + len(shard)
+        return in_order(self.world, named, held.numbers)
+
+
+def _named_from(shard: Shard, before: int) -> Shard:
+    """The shard, whose rows are told to the user as those that followed on so many."""
+    return replace(shard, name=lambda row: shard.name(row + before))
 
 
 def in_order(world: World, shard: Shard, numbers: Tensor | None) -> Shard:
@@ -105,7 +118,8 @@ def in_order(world: World, shard: Shard, numbers: Tensor | None) -> Shard:
 
     Raises InputError on all ranks where only some have them.
     """
-    has = torch.tensor([int(numbers is not None and len(shard) > 0), int(numbers is None and len(shard) > 0)])
+    given = [numbers is not None and len(shard) > 0, numbers is None and len(shard) > 0]
+    has = torch.tensor(given, dtype=torch.int64, device=world.device)
     some, others = world.max_(has).tolist()
     if some and others:
         raise InputError("x: numbers are given on some ranks, not on all")
@@ -131,8 +145,13 @@ def labelled(world: World, x: Iterable[Any], learner: Learner, task: Task) -> tu
                 numbers.append(batch.numbers)
         joined = torch.cat(labels) if labels else torch.empty(0, dtype=torch.int32)
         if numbers:
-            joined = joined[torch.argsort(torch.cat(numbers), stable=True).to(joined.device)]
+            ordered = torch.cat(numbers)
+            if len(ordered) < len(joined):
+                raise InputError("x: numbers are given in some batches, not in all")
+            joined = joined[torch.argsort(ordered, stable=True).to(joined.device)]
         cost = torch.cat(costs) if costs else torch.empty(0, dtype=torch.float64)
         weight = torch.cat(weights).to(cost) if weights else cost.clone()
-    total = int(world.sum_(torch.tensor(len(joined))))
-    return joined, to_float(weighted_sum(world, cost, weight, total)) if total else math.nan
+    total = int(world.sum_(torch.tensor(len(joined), device=world.device)))
+    if not total:
+        raise InputError(EXHAUSTED)
+    return joined, to_float(weighted_sum(world, cost, weight, total))

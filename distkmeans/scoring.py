@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distkmeans.api import warn_of_copies, world_of
+from distkmeans.api import agree_on, warn_of_copies, world_of
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import own_shard
 from distkmeans.data.truth import numbered, per_row
@@ -64,8 +63,7 @@ def score(
         known = None if truth is None else per_row(truth, "truth", len(rows))
         given = None if centroids is None else as_rows(centroids, "centroids")
     asked = {"names": wanted, "metric": metric, "seed": seed, "silhouette_rows": silhouette_rows}
-    asked |= {"truth": known is not None, "centroids": None if given is None else _digest(given)}
-    world.agree("the call of score", str(asked), "pass every rank the same, but for its rows, labels and classes")
+    agree_on(world, "score", {**asked, "truth": known is not None, "centroids": given})
     problem = pose(world, own_shard(world, rows, None), space)
     warn_of_copies(world, rows)
     classes = (
@@ -85,10 +83,6 @@ def _wanted(names: str | Sequence[str], truth: bool) -> list[str]:
     if "stability" in wanted:
         raise InputError("names=[stability]: needs a plan to carry out again: python train.py evaluate=[stability]")
     return wanted
-
-
-def _digest(centroids: Tensor) -> str:
-    return hashlib.blake2b(centroids.to("cpu", torch.float64).numpy().tobytes(), digest_size=6).hexdigest()
 
 
 def _means(problem: Problem, number: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 
@@ -41,13 +40,13 @@ def error(photo: np.ndarray, other: np.ndarray) -> float:
 
 def draw(path: Path, rows: list[list[tuple[str, np.ndarray]]]) -> None:
     figure = Figure(figsize=(4 * len(rows[0]), 2.9 * len(rows)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     for line, pictures in enumerate(rows):
         for column, (title, picture) in enumerate(pictures):
             axes = figure.add_subplot(len(rows), len(pictures), line * len(pictures) + column + 1)
             axes.imshow(picture)
             axes.set_title(title, fontsize=10)
             axes.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 

@@ -15,7 +15,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
@@ -44,7 +43,6 @@ def error(centroids: np.ndarray, centres: np.ndarray) -> float:
 
 def draw(path: Path, x: np.ndarray, centres: np.ndarray, found: dict[str, np.ndarray]) -> None:
     figure = Figure(figsize=(11, 4.6), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
     for place, (name, centroids) in enumerate(found.items(), 1):
         axes = figure.add_subplot(1, len(found), place)
         axes.scatter(*x.T, s=3, color="#9aa5b1", linewidths=0)
@@ -53,6 +51,7 @@ def draw(path: Path, x: np.ndarray, centres: np.ndarray, found: dict[str, np.nda
         axes.set_title(f"{name}: {error(centroids, centres):.2f} from the true centres")
         axes.set_aspect("equal")
         axes.legend(loc="upper right", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 import distkmeans
 from distkmeans import InputError
+from distkmeans.errors import WorldError
 from distkmeans.solvers.minibatch import MiniBatch
+from tests.worlds import Ranks
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).integers(1, 9, 60)
@@ -63,3 +67,28 @@ def test_centroids_of_any_length(metric: str) -> None:
     lengths = np.arange(1, 6)[:, None]
     unit = X[:5] / np.linalg.norm(X[:5], axis=1, keepdims=True)
     assert distkmeans.predict(X, lengths * unit, metric).tolist() == (X @ unit.T).argmax(1).tolist()
+
+
+def fit_otherwise(rank: int, size: int, options: dict[str, Any]) -> Any:
+    x = np.arange(60.0).reshape(20, 3)
+    try:
+        distkmeans.fit(x, **{"k": 4, **(options if rank else {})})
+    except WorldError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    "options", [{"k": 5}, {"seed": 1}, {"metric": "cosine"}, {"init": np.eye(4, 3)}, {"max_iter": 9}]
+)
+def test_ranks_that_ask_for_different_things_are_told(ranks: Callable[[int], Ranks], options: dict[str, Any]) -> None:
+    told = ranks(2)(fit_otherwise, 2, options)
+    assert all("the call of fit differs between ranks: rank 0 has k=4" in text for text in told)
+    assert all("pass every rank the same, but for its rows" in text for text in told)
+
+
+def test_sparse_rows_are_told() -> None:
+    with pytest.raises(InputError, match=r"x: sparse; pass x.toarray\(\)"):
+        distkmeans.fit(scipy.sparse.eye(9), 2)
+    with pytest.raises(InputError, match=r"x: sparse; pass x.to_dense\(\)"):
+        distkmeans.fit(torch.eye(9).to_sparse(), 2)

@@ -174,6 +174,9 @@ def test_a_distributed_sampler_changes_nothing(ranks: Callable[[int], Ranks], si
         ),
         ([Batch(np.zeros((3, 2)), None, [1.0])], "x, batch 0: 1 weights for 3 rows; one for each"),
         ([np.zeros((3, 2, 2))], "x, batch 0: 3 dimensions"),
+        ([Batch(np.zeros((2, 2)), ["a", "b"])], "x, batch 0: numbers of type <U1; expected one number for each row"),
+        ([Batch(np.zeros((2, 2)), None, ["a", "b"])], "x, batch 0: weights of type <U1; expected one number for each"),
+        ([[[1.0, 2.0], [3.0]]], "x, batch 0: a list that is no array"),
     ],
 )
 def test_mistakes_are_told(given: list[Any], told: str) -> None:

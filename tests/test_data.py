@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +32,27 @@ from tests.worlds import Ranks
 TYPES = ["float64", "float32", "float16", "uint8", "int8"]
 
 
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (70, int(sys.argv[2])))
+from distkmeans.data.npy import NpyFiles
+files = NpyFiles(sys.argv[1])
+print(float(files.read(0, files.rows).sum()))
+"""
+
+
 class TestNpy:
+    @pytest.mark.parametrize(
+        ("most", "says"),
+        [(600, "4950.0"), (300, "100 files, but a process may open 300 here; join some, or raise ulimit")],
+    )
+    def test_more_files_than_a_process_opens_at_first(self, tmp_path: Path, most: int, says: str) -> None:
+        for index in range(100):
+            np.save(tmp_path / f"{index:03}.npy", np.array([[index]], np.float32))
+        command = [sys.executable, "-c", LIMITED, str(tmp_path), str(most)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert says in done.stdout + done.stderr
+
     @pytest.mark.parametrize("dtype", TYPES)
     def test_shards_of_uneven_and_no_rows(self, tmp_path: Path, dtype: str) -> None:
         x = np.arange(60).reshape(20, 3).astype(dtype)

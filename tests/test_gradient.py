@@ -120,6 +120,27 @@ def test_weights_count_as_repeated_rows_do() -> None:
     assert weighted.cost == pytest.approx(repeated.cost, rel=1e-9)
 
 
+@pytest.mark.parametrize("optimizer", ["Adam", "LBFGS"])
+def test_batches_of_weight_0_pull_nowhere(optimizer: str) -> None:
+    x = three_blobs(100)
+    weights = np.zeros(len(x), dtype=np.float32)
+    weights[:5] = 1
+    found = solved(x, Gradient(max_iter=3, batch_size=4, optimizer=optimizer), x[:3], weights)
+    assert torch.isfinite(found.centroids).all()
+    assert np.isfinite(found.cost)
+
+
+def test_an_optimizer_by_its_class() -> None:
+    x = three_blobs(200)
+    options = {"lr": 0.3, "optimizer_options": {"momentum": 0.5}, "max_iter": 2}
+    named, given = (solved(x, Gradient(optimizer=kind, **options), x[:3]) for kind in ("SGD", torch.optim.SGD))
+    made = solved(
+        x, Gradient(optimizer=lambda parameters: torch.optim.SGD(parameters, 0.3, momentum=0.5), max_iter=2), x[:3]
+    )
+    assert torch.equal(named.centroids, given.centroids)
+    assert torch.equal(named.centroids, made.centroids)
+
+
 def test_a_pass_takes_every_row_once() -> None:
     seen: list[Tensor] = []
 
@@ -160,6 +181,16 @@ def no_centroids(rows: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
         ),
         ({"loss": "hubert"}, "solver.loss=hubert: unknown; expected huber or squared; did you mean huber"),
         ({"loss": "huber", "loss_options": {"delta": 0}}, "solver.loss_options.delta=0: expected a number, above 0"),
+        ({"loss": absolute, "loss_options": {"delta": 1}}, "solver.loss_options: of no use to a function"),
+        (
+            {"optimizer": torch.optim.SGD, "optimizer_options": {"momentun": 1}},
+            r"optimizer_options.momentun: SGD .*did you mean momentum",
+        ),
+        (
+            {"optimizer": lambda parameters: torch.optim.SGD(parameters, 0.1), "optimizer_options": {"momentum": 1}},
+            "solver.optimizer_options: of no use to a function",
+        ),
+        ({"optimizer": "SparseAdam"}, "solver.optimizer=SparseAdam: unknown"),
         ({"loss": one_number}, "solver.loss: gives .* for 10 rows; expected one number for each row"),
         ({"loss": no_centroids}, "solver.loss: does not depend on the centroids"),
         ({"optimizer": "SGD", "lr": 1e300}, "use a smaller solver.lr"),

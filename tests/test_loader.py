@@ -131,6 +131,36 @@ def test_a_loader_that_breaks_on_one_rank_ends_all(ranks: Callable[[int], Ranks]
         assert "the disk is gone" in str(result)
 
 
+def generator_beside_loader(rank: int, size: int) -> Any:
+    return distkmeans.fit(loader_of(blobs(100)) if rank == 0 else iter([]), 3, solver="minibatch")
+
+
+def loader_beside_none(rank: int, size: int) -> Any:
+    return distkmeans.fit(loader_of(blobs(100)) if rank == 0 else DataLoader([]), 3, solver="minibatch").labels
+
+
+def test_all_ranks_walk_equally_often(ranks: Callable[[int], Ranks]) -> None:
+    for result in ranks(2)(generator_beside_loader, 2):
+        assert "x differs between ranks: rank 0 has a loader, rank 1 has a generator" in str(result)
+    assert [len(labels) for labels in ranks(2)(loader_beside_none, 2)] == [100, 0]
+
+
+def bad_row_of_rank(rank: int, size: int, numbered: bool) -> Any:
+    """NaN in the fourth row of the second rank's third batch."""
+    parts = [blobs(50) for _ in range(3)]
+    if rank == 1:
+        parts[2][3, 0] = np.nan
+    numbers = np.arange(50) * size + rank if numbered else None
+    return distkmeans.fit(Growing([Batch(part, numbers) for part in parts]), 3, solver="minibatch")
+
+
+@pytest.mark.parametrize(("numbered", "told"), [(False, "x of rank 1, row 103"), (True, "x, row 7 in the order")])
+def test_a_bad_row_is_named(ranks: Callable[[int], Ranks], numbered: bool, told: str) -> None:
+    for result in ranks(2)(bad_row_of_rank, 2, numbered):
+        assert str(result).startswith(told)
+        assert "nan in column 0" in str(result)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -148,9 +178,33 @@ def test_mistakes_are_told(options: dict[str, Any], told: str) -> None:
         distkmeans.fit(loader_of(blobs(100)), 3, **options)
 
 
-def test_the_width_of_a_later_batch() -> None:
+@pytest.mark.parametrize("solver", ["minibatch", "gradient"])
+def test_the_width_of_a_later_batch(solver: str) -> None:
     with pytest.raises(InputError, match="x: 2 columns; the batches before had 3"):
-        distkmeans.fit(iter([blobs(100), blobs(100)[:, :2]]), 3, solver="minibatch")
+        distkmeans.fit(iter([blobs(100), blobs(100)[:, :2]]), 3, solver=solver)
+
+
+class Spent(Growing):
+    """Goes on where the walk before has ended."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        super().__init__(parts)
+        self.left = iter(parts)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.left
+
+
+@pytest.mark.parametrize("passes", [1, 5])
+def test_what_does_not_begin_anew(passes: int) -> None:
+    with pytest.raises(InputError, match="x: no rows came when it was walked through again"):
+        distkmeans.fit(Spent([blobs(100)]), 3, solver=MiniBatch(max_iter=passes))
+
+
+def test_numbers_in_some_batches() -> None:
+    x = blobs(100)
+    with pytest.raises(InputError, match="x: numbers are given in some batches, not in all"):
+        distkmeans.fit(Growing([Batch(x, np.arange(100)), x]), 3, solver=MiniBatch(max_iter=1))
 
 
 def test_the_examples_of_the_docs_run() -> None:

@@ -133,6 +133,20 @@ def test_moving_averages_against_numpy() -> None:
     np.testing.assert_allclose(quantize.codebook, codes, rtol=1e-12)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("ema", [nn.Ema(), None])
+def test_a_batch_that_is_no_numbers_teaches_nothing(ema: nn.Ema | None, bad: float) -> None:
+    quantize = nn.VectorQuantize(normal(4, 3), ema=ema, revival=nn.Revival(after=1))
+    quantize(normal(10, 3, seed=1))
+    before = copy.deepcopy(quantize.state_dict())
+    x = normal(10, 3, seed=2)
+    x[3, 1] = bad
+    assert not torch.isfinite(quantize(x).loss)
+    for name, value in quantize.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert torch.isfinite(quantize(normal(10, 3, seed=3)).loss)
+
+
 @pytest.mark.parametrize("ema", [nn.Ema(), None])
 def test_starved_codes_become_rows_of_the_batch(ema: nn.Ema | None) -> None:
     codebook = torch.cat([normal(3, 2), torch.full((5, 2), 100.0)])
@@ -167,6 +181,8 @@ def test_a_seed_draws_its_own_rows() -> None:
 def test_perplexity() -> None:
     counts = torch.tensor([[3.0, 3, 3, 3], [7, 0, 0, 0], [0, 0, 0, 0], [5, 5, 0, 0]])
     torch.testing.assert_close(nn.perplexity(counts), torch.tensor([4.0, 1, 1, 2]))
+    torch.testing.assert_close(nn.perplexity(counts / 100), torch.tensor([4.0, 1, 1, 2]))
+    torch.testing.assert_close(nn.perplexity(counts.long()), torch.tensor([4.0, 1, 1, 2]))
 
 
 ROWS = {
@@ -286,6 +302,20 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: nn.VectorQuantize(normal(2, 2), revival=nn.Revival(after=0)), "revival.after=0: expected a whole number"),
     (lambda: nn.VectorQuantize(normal(2, 2), commitment=-1), "commitment=-1: expected a number, 0 or more"),
     (lambda: nn.VectorQuantize(normal(2, 2))(torch.ones(2, 2, dtype=torch.int64)), "x: torch.int64; expected floating"),
+    (lambda: nn.VectorQuantize(normal(2, 2))(torch.tensor(1.0)), r"x: shape \(\), but the centroids have 2 columns"),
+    (lambda: nn.VectorQuantize(normal(2, 2))(normal(3, 0)), r"x: shape \(3, 0\), but the centroids have 2 columns"),
+    (lambda: nn.VectorQuantize(normal(2, 2), ema=0.99), r"ema=0.99: expected Ema\(...\) or None"),
+    (lambda: nn.VectorQuantize(normal(2, 2), revival=50), r"revival=50: expected Revival\(...\) or None"),
+    (lambda: nn.squared_distances(normal(3, 2), normal(2)), r"centroids: shape \(2,\); expected a tensor \(K, D\)"),
+    (lambda: nn.ClusterLoss("commitment")(normal(3, 2), normal(2, 2).numpy()), "centroids: ndarray; expected a tensor"),
+    (
+        lambda: nn.ClusterLoss("dec")(normal(3, 2), normal(4, 2), normal(9, 4)),
+        r"target: shape \(9, 4\) for 3 rows and 4",
+    ),
+    (
+        lambda: nn.ClusterLoss("dec")(normal(3, 2), normal(4, 2), normal(4, 3)),
+        r"target: shape \(4, 3\) for 3 rows and 4",
+    ),
 ]
 
 
@@ -404,7 +434,12 @@ def in_groups(rank: int) -> list[Any]:
     x = normal(5, 3, seed=rank)
     told = [quantize(x).counts.sum().item(), loss(x, normal(4, 3)).item()]
     quantize.eval(), loss.eval()
-    return [*told, quantize(x).counts.sum().item(), loss(x, normal(4, 3)).item()]
+    told += [quantize(x).counts.sum().item(), loss(x, normal(4, 3)).item()]
+    try:
+        nn.ClusterLoss(group=groups[rank != 2])
+    except InputError as error:
+        told.append(str(error))
+    return told
 
 
 def test_groups_and_evaluation(ranks: Callable[[int], Ranks]) -> None:
@@ -414,6 +449,7 @@ def test_groups_and_evaluation(ranks: Callable[[int], Ranks]) -> None:
     assert told[0][1] == told[1][1] == pytest.approx((told[0][3] + told[1][3]) / 2)
     assert told[2][1] == told[2][3]
     assert told[0][3] != told[1][3]
+    assert all(rank[4].startswith("group: this rank is not in it") for rank in told)
 
 
 def test_the_docs_code_runs(capsys: pytest.CaptureFixture[str]) -> None:

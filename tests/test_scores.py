@@ -384,8 +384,8 @@ class TestNames:
     @pytest.mark.parametrize(
         ("other", "kind", "says"),
         [
-            ({"truth": None}, WorldError, "the call of score differs between ranks: rank 0 has .*'truth': True"),
-            ({"centroids": np.eye(2)}, WorldError, "the call of score differs .*'centroids': None"),
+            ({"truth": None}, WorldError, "the call of score differs between ranks: rank 0 has .*truth=True"),
+            ({"centroids": np.eye(2)}, WorldError, "the call of score differs .*centroids=None"),
             ({"names": "silhouette"}, WorldError, "the call of score differs .*davies_bouldin"),
             ({"seed": 1}, WorldError, r"the call of score differs .*\(ranks that differ from rank 0: 1\); pass every"),
             ({"labels": list("abab")}, InputError, "labels: numbers and text on different ranks; give all ranks one"),

@@ -29,6 +29,9 @@ def as_rows(values: Any, what: str = "x") -> Tensor:
 
     Raises InputError for other shapes, and for types that hold no real numbers.
     """
+    if hasattr(values, "toarray") or (isinstance(values, torch.Tensor) and values.layout != torch.strided):
+        dense = "to_dense" if isinstance(values, torch.Tensor) else "toarray"
+        raise InputError(f"{what}: sparse; pass {what}.{dense}()")
     if not isinstance(values, (np.ndarray, torch.Tensor)):
         values = _stacked(values, what)
     if values.ndim != 2:

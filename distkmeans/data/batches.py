@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distkmeans.data.array import as_rows
 from distkmeans.data.shard import Shard
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, first_line
 from distkmeans.world import World
 
 CHUNK = 1 << 22
@@ -36,8 +36,9 @@ class Batch:
 
 
 def is_batches(x: Any) -> bool:
-    """Whether x can only be walked through: neither an array nor a map-style dataset nor a nested list."""
-    return isinstance(x, Iterable) and not hasattr(x, "__getitem__") and not hasattr(x, "__array__")
+    """Whether x can only be walked through: no array, sparse or not, no map-style dataset and no nested list."""
+    other = ("__getitem__", "__array__", "toarray")
+    return isinstance(x, Iterable) and not any(hasattr(x, name) for name in other)
 
 
 def is_once(x: Any) -> bool:
@@ -50,7 +51,7 @@ def batches(x: Iterable[Any]) -> Iterator[Batch]:
     for index, given in enumerate(x):
         what = f"x, batch {index}"
         batch = _batch(given, what)
-        rows = batch.rows if isinstance(batch.rows, Tensor) else np.asarray(batch.rows)
+        rows = batch.rows if isinstance(batch.rows, Tensor) else _array(batch.rows, what)
         rows = as_rows(rows.reshape(1, -1) if rows.ndim == 1 else rows, what)
         yield Batch(rows, _numbers(batch.numbers, len(rows), what), _vector(batch.weights, len(rows), what))
 
@@ -104,7 +105,7 @@ def numbered(world: World, shard: Shard, numbers: Tensor) -> Shard:
 def _divided(world: World, shard: Shard, at: Tensor, places: Tensor, total: int) -> Shard:
     """The rows at these positions, int64 (n,), whose places among ``total`` rows ascend: each where it belongs."""
     rows = shard.rows[at.to(shard.rows.device)]
-    columns = [rows if rows.shape[1] else rows.new_empty(len(rows), 0)]
+    columns = [rows]
     if shard.weights is not None:
         columns.append(shard.weights[at.to(shard.rows.device)][:, None])
     packed = torch.cat([column.contiguous().view(torch.uint8) for column in columns], dim=1)
@@ -123,7 +124,14 @@ def _divided(world: World, shard: Shard, at: Tensor, places: Tensor, total: int)
     joined, width = torch.cat(mine), rows.shape[1] * rows.element_size()
     weights = None if shard.weights is None else joined[:, width:].contiguous().view(shard.weights.dtype).reshape(-1)
     rows = joined[:, :width].contiguous().view(rows.dtype)
-    return replace(shard, rows=rows, weights=weights, start=world.part(total)[0], total=total)
+    return replace(
+        shard,
+        rows=rows,
+        weights=weights,
+        start=world.part(total)[0],
+        total=total,
+        name=lambda row: f"x, row {row} in the order of the numbers",
+    )
 
 
 def _spans(world: World, ascending: Tensor, total: int) -> list[slice]:
@@ -165,7 +173,7 @@ def _batch(given: Any, what: str) -> Batch:
 def _numbers(given: Any, count: int, what: str) -> Tensor | None:
     if given is None:
         return None
-    numbers = _tensor(given).reshape(-1).cpu()
+    numbers = _tensor(given, f"{what}: numbers").reshape(-1).cpu()
     if len(numbers) != count or numbers.dtype.is_floating_point or numbers.dtype == torch.bool:
         raise InputError(
             f"{what}: {len(numbers)} numbers of {numbers.dtype} for {count} rows; expected an integer each"
@@ -176,11 +184,23 @@ def _numbers(given: Any, count: int, what: str) -> Tensor | None:
 def _vector(given: Any, count: int, what: str) -> Tensor | None:
     if given is None:
         return None
-    weights = _tensor(given).reshape(-1)
+    weights = _tensor(given, f"{what}: weights").reshape(-1)
     if len(weights) != count:
         raise InputError(f"{what}: {len(weights)} weights for {count} rows; one for each")
     return weights
 
 
-def _tensor(given: Any) -> Tensor:
-    return given if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(given))
+def _tensor(given: Any, what: str) -> Tensor:
+    if isinstance(given, Tensor):
+        return given
+    array = _array(given, what)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} of type {array.dtype}; expected one number for each row")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _array(given: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: a {type(given).__name__} that is no array ({first_line(error)})") from error

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import resource
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from distkmeans.data.array import WIDENED, shared, widened
 from distkmeans.errors import InputError
 
 FINGERPRINT_ROWS = 16
+BESIDE = 256
+"""Files that a process needs beside those of its rows."""
 TYPES = ("float64", "float32", "float16", "uint8", "int8")
 
 
@@ -31,6 +34,7 @@ class NpyFiles:
     def __init__(self, path: str, field: str = "data.path", dimensions: int = 2) -> None:
         self.field = field
         self.paths = find_files(path, field)
+        _let_open(len(self.paths), f"{field}={path}")
         self.arrays = [self._open(name, dimensions) for name in self.paths]
         self.starts = [0, *itertools.accumulate(len(array) for array in self.arrays)]
         self.rows = self.starts[-1]
@@ -137,6 +141,17 @@ def find_files(path: str, field: str) -> Sequence[str]:
     if not found:
         raise InputError(f"{field}={path}: no such file or directory (relative to {os.getcwd()})")
     return found
+
+
+def _let_open(count: int, what: str) -> None:
+    """Let this process map so many files at once, if it may. Raises InputError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + BESIDE
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise InputError(f"{what}: {count} files, but a process may open {hard} here; join some, or raise ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from distkmeans.errors import InputError
+
 Group: TypeAlias = "dist.ProcessGroup | None"
 
 
@@ -20,10 +22,15 @@ class Ranks:
     """The ranks that hold parts of a batch: those of ``group``, or of the default group where it is None.
 
     This one, if ``alone`` or without a process group. ``sum`` and ``gather`` are collectives that torch.compile traces.
+    Raises InputError for a group without this rank.
     """
 
     group: Group = None
     alone: bool = False
+
+    def __post_init__(self) -> None:
+        if self._joined and self.rank < 0:
+            raise InputError("group: this rank is not in it; expected a process group that it is in, or None")
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distkmeans.errors import InputError
 from distkmeans.nn.batch import ALONE, Group, Ranks, mean_of
-from distkmeans.nn.distances import gaps, nearest, squared_distances
+from distkmeans.nn.distances import gaps, nearest, squared_distances, widened
 from distkmeans.nn.soft_assign import Positive, scores
 from distkmeans.schema import Range, check_value
 
@@ -48,8 +48,9 @@ class ClusterLoss(nn.Module):
         self.ranks = Ranks(group)
 
     def forward(self, x: Tensor, centroids: Tensor, target: Tensor | None = None) -> Tensor:
-        if target is not None and self.kind != "dec":
-            raise InputError(f"target: a loss of kind={self.kind} has none; expected kind=dec, or no target")
+        x, centroids = widened(x, centroids)
+        if target is not None:
+            self._check_target(target, x.shape[:-1].numel(), len(centroids))
         ranks = self.ranks if self.training else ALONE
         rows = x.reshape(-1, x.shape[-1])
         if self.kind == "dec":
@@ -59,6 +60,14 @@ class ClusterLoss(nn.Module):
             held = centroids.detach() if self.kind == "commitment" else centroids
             values = gaps(rows, held, nearest(rows, held))
         return self.weight * mean_of(values, ranks)
+
+    def _check_target(self, target: Tensor, rows: int, k: int) -> None:
+        if self.kind != "dec":
+            raise InputError(f"target: a loss of kind={self.kind} has none; expected kind=dec, or no target")
+        if target.shape[-1:] != (k,) or target.shape[:-1].numel() != rows:
+            raise InputError(
+                f"target: shape {tuple(target.shape)} for {rows} rows and {k} centroids; expected (..., {k})"
+            )
 
     def extra_repr(self) -> str:
         return f"kind={self.kind}, weight={self.weight}, temperature={self.temperature}"

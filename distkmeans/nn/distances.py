@@ -19,6 +19,7 @@ def squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
 
     Computed as ||x||^2 - 2 x.c + ||c||^2 about the mean of the centroids, so that data far from the origin keep their
     digits: the absolute error is that of ||x||^2 about that mean. The gradient is finite where x meets a centroid.
+    Raises InputError.
     """
     x, centroids = _centred(x, centroids)
     with torch.autocast(x.device.type, enabled=False):
@@ -46,7 +47,10 @@ def gaps(x: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
 
 
 def widened(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in their common type, at least float32. Raises InputError where their columns differ."""
+    """Both in their common type, at least float32. Raises InputError for no centroids, or of other columns than x."""
+    if not isinstance(centroids, Tensor) or centroids.dim() != 2:
+        told = f"shape {tuple(centroids.shape)}" if isinstance(centroids, Tensor) else type(centroids).__name__
+        raise InputError(f"centroids: {told}; expected a tensor (K, D)")
     if x.shape[-1:] != centroids.shape[1:]:
         raise InputError(
             f"x: shape {tuple(x.shape)}, but the centroids have {centroids.shape[1]} columns; x is (..., D)"

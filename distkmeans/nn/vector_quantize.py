@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distkmeans.errors import InputError
 from distkmeans.exact.random import scramble
 from distkmeans.nn.batch import ALONE, Group, Ranks, share_of
-from distkmeans.nn.distances import as_centroids, gaps, nearest
+from distkmeans.nn.distances import as_centroids, gaps, nearest, widened
 from distkmeans.nn.revival import NOBODY, REVIVAL, Revival, draw, numbers
 from distkmeans.schema import Range, check, check_value
 
@@ -27,6 +27,9 @@ class Ema:
 
     decay: Annotated[float, Range(0, 1)] = 0.99
     smoothing: Annotated[float, Range(above=0)] = 1e-5
+
+
+Options = TypeVar("Options", Ema, Revival)
 
 
 class Quantized(NamedTuple):
@@ -51,8 +54,9 @@ class VectorQuantize(nn.Module):
 
     In training mode a batch is the rows of all ranks of ``group`` (the default group where it is None): each rank calls
     it as often, codebook, loss and counts are the same on all, and gradients are right once DistributedDataParallel has
-    averaged them. In evaluation mode nothing is learned, and loss and counts are of this rank's rows. An empty batch
-    changes nothing. All that is learned is in the state_dict. Raises InputError.
+    averaged them. In evaluation mode nothing is learned, and loss and counts are of this rank's rows. A batch that is
+    empty, or has a row with NaN or Inf on any rank, changes nothing. All that is learned is in the state_dict. Raises
+    InputError.
     """
 
     weight: Tensor
@@ -72,8 +76,8 @@ class VectorQuantize(nn.Module):
         super().__init__()
         codes = as_centroids(codebook, "codebook")
         self.commitment = check_value("commitment", commitment, Annotated[float, Range(0)])
-        self.ema = None if ema is None else Ema(**check(Ema, vars(ema), "ema."))
-        self.revival = None if revival is None else Revival(**check(Revival, vars(revival), "revival."))
+        self.ema = _checked("ema", ema, Ema)
+        self.revival = _checked("revival", revival, Revival)
         self.words = (0, 0) if self.revival is None else self.revival.words()
         self.ranks = Ranks(group)
         if self.ema is None:
@@ -88,7 +92,8 @@ class VectorQuantize(nn.Module):
     def forward(self, x: Tensor) -> Quantized:
         if not x.is_floating_point():
             raise InputError(f"x: {x.dtype}; expected floating point, so that a gradient can go through")
-        rows = x.reshape(-1, x.shape[-1])
+        wide, _ = widened(x, self.codebook)
+        rows = wide.reshape(-1, x.shape[-1])
         indices = nearest(rows, self.codebook)
         errors = self.commitment * gaps(rows, self.codebook.detach(), indices)
         if self.ema is None:
@@ -118,16 +123,17 @@ class VectorQuantize(nn.Module):
 
     @torch.no_grad()
     def _follow(self, seen: dict[str, Tensor], found: Tensor | None) -> None:
-        step = seen["counts"].sum() > 0
+        step = (seen["counts"].sum() > 0) & torch.isfinite(seen["errors"])
         self.steps += step
-        self.idle.copy_(torch.where(seen["counts"] > 0, 0, self.idle + step))
+        self.idle.copy_(torch.where(step & (seen["counts"] > 0), 0, self.idle + step))
         if self.ema is not None:
             self._average(self.ema, seen["counts"], seen["sums"], step)
         if self.revival is not None and found is not None:
-            self._revive(self.idle >= self.revival.after, seen["rows"], found)
+            self._revive(step & (self.idle >= self.revival.after), seen["rows"], found)
 
     def _average(self, ema: Ema, counts: Tensor, sums: Tensor, step: Tensor) -> None:
-        gain = (1 - ema.decay) * step.to(counts.dtype)
+        gain = 1 - ema.decay
+        counts, sums = torch.where(step, counts, self.weight), torch.where(step, sums, self.sums)
         self.weight.copy_(self.weight + gain * (counts - self.weight))
         self.sums.copy_(self.sums + gain * (sums - self.sums))
         weight = self.weight.to(counts.dtype)
@@ -162,7 +168,8 @@ def perplexity(counts: Tensor) -> Tensor:
 
     1 to K; 1 where there are no counts.
     """
-    shares = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    total = counts.sum(-1, keepdim=True)
+    shares = counts / torch.where(total > 0, total, 1)
     return torch.special.entr(shares).sum(-1).exp()
 
 
@@ -170,3 +177,12 @@ def _added(values: Tensor, indices: Tensor, k: int) -> Tensor:
     """Sums of values (N, ...) by index: float64 (K, ...)."""
     out = torch.zeros(k, *values.shape[1:], dtype=torch.float64, device=values.device)
     return out.index_add(0, indices, values.detach().to(torch.float64))
+
+
+def _checked(name: str, given: Options | None, kind: type[Options]) -> Options | None:
+    """The options with values that may be. Raises InputError."""
+    if given is None:
+        return None
+    if not isinstance(given, kind):
+        raise InputError(f"{name}={given}: expected {kind.__name__}(...) or None")
+    return kind(**check(kind, vars(given), f"{name}."))

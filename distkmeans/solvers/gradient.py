@@ -37,6 +37,9 @@ from distkmeans.world import World
 
 OptimizerMaker = Callable[[list[Tensor]], torch.optim.Optimizer]
 """Makes the optimiser of some parameters."""
+UNFIT = ("Optimizer", "SparseAdam")
+"""Of torch.optim, that step along no dense gradient."""
+UNHEARD = "of no use to a function; bind them to it, as functools.partial does"
 PATIENCE, SLOWER, SLOWEST = 3, 0.3, 1e-3
 """Passes in a row without progress after which lr is multiplied by SLOWER, and the share of it below which it ends."""
 
@@ -70,11 +73,11 @@ class State:
 class Gradient:
     """max_iter: passes over the rows at most. batch_size: rows of a batch, at most all.
 
-    optimizer: the name of one of torch.optim, or a function that makes one of a list of parameters. lr: its step, where
-    rows and losses are in units in which the mean variance of the columns is 1. optimizer_options: its further
-    arguments. loss: a registered one, or a function (rows, centroids, labels) to (n,). loss_options: its arguments.
-    tol: lr goes down to 0.3 of it when the mean loss has not fallen by this share in 3 passes; below 0.001 of the
-    first, it ends.
+    optimizer: the name of one of torch.optim, a class, or a function that makes one of a list of parameters. lr: its
+    step, where rows and losses are in units in which the mean variance of the columns is 1. optimizer_options: its
+    further arguments. loss: a registered one, or a function (rows, centroids, labels) to (n,). loss_options: its
+    arguments. A function takes neither lr nor options. tol: lr goes down to 0.3 of it when the mean loss has not fallen
+    by this share in 3 passes; below 0.001 of the first, it ends. Raises InputError.
     """
 
     bit_identical = False
@@ -91,6 +94,8 @@ class Gradient:
         tol: Annotated[float, Range(0)] = 1e-4,
     ) -> None:
         self.max_iter, self.batch_size, self.lr, self.tol = max_iter, batch_size, lr, tol
+        if callable(loss) and loss_options:
+            raise InputError(f"solver.loss_options: {UNHEARD}")
         self.loss: Loss = loss if callable(loss) else losses.build(loss, loss_options, "solver.loss_options.")
         self.optimizer = optimizer_maker(optimizer, lr, optimizer_options or {})
 
@@ -166,7 +171,7 @@ class Training:
 
         def closure() -> float:
             costs.append(self.evaluate(state))
-            return costs[-1][0] / costs[-1][1] / state.scale**2
+            return costs[-1][0] / (costs[-1][1] or 1.0) / state.scale**2
 
         state.optimizer.step(closure)
         with torch.no_grad():
@@ -177,7 +182,7 @@ class Training:
     def evaluate(self, state: State) -> tuple[float, float]:
         """Loss and weight of the step's batch, over all ranks; the gradient of their quotient goes to the parameters.
 
-        Raises InputError on all ranks where either is no number. A collective.
+        It is 0 where all rows have weight 0. Raises InputError on all ranks where one is no number. A collective.
         """
         world, size = self.problem.world, state.parameters.numel()
         packet = torch.zeros(size + 3, dtype=torch.float64, device=world.device)
@@ -197,7 +202,7 @@ class Training:
         if not bool(torch.isfinite(packet).all()):
             told = f"the loss is {cost:.6g}, or its gradient no number, in step {state.step + 1}"
             raise InputError(f"solver=gradient: {told}; use a smaller solver.lr (now {self.solver.lr:g})")
-        state.parameters.grad = packet[:size].view_as(state.parameters) / (count * state.scale**2)
+        state.parameters.grad = packet[:size].view_as(state.parameters) / ((count or 1.0) * state.scale**2)
         return cost, count
 
     def batch(self, state: State) -> Shard:
@@ -258,6 +263,9 @@ class GradientLearner:
         task = self.task
         if self.state is None:
             check_k(task.k, batch.total)
+        elif batch.dims != self.state.parameters.shape[1]:
+            width = self.state.parameters.shape[1]
+            raise InputError(f"x: {batch.dims} columns; the batches before had {width}")
         problem = pose(world, batch, task.metric, task.exact)
         if self.state is None:
             seeds = task.seeding(problem, task.k, task.seed)
@@ -284,26 +292,33 @@ def replaced_size(solver: Gradient) -> Gradient:
 
 
 def optimizer_maker(given: Any, lr: float, options: Mapping[str, Any]) -> OptimizerMaker:
-    """What makes the optimiser: of torch.optim by its name, or the caller's own function. Raises InputError."""
+    """What makes the optimiser: a class, its name in torch.optim, or the caller's own function. Raises InputError."""
+    if inspect.isclass(given):
+        return _maker_of(given, lr, options)
     if callable(given):
+        if options:
+            raise InputError(f"solver.optimizer_options: {UNHEARD}")
         return given
-    known = sorted(name for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name != "Optimizer")
+    known = sorted(name for name, kind in vars(torch.optim).items() if inspect.isclass(kind) and name not in UNFIT)
     if given not in known:
         near = schema.nearest(str(given), known)
         listed = schema.listed(known, "or")
         raise InputError(f"solver.optimizer={given}: unknown; expected one of torch.optim: {listed}{near}")
-    kind = getattr(torch.optim, given)
-    taken = inspect.signature(kind).parameters
+    return _maker_of(getattr(torch.optim, given), lr, options)
+
+
+def _maker_of(kind: Any, lr: float, options: Mapping[str, Any]) -> OptimizerMaker:
+    name, taken = kind.__name__, inspect.signature(kind).parameters
     for key in options:
         if key not in taken:
             near = schema.nearest(key, list(taken))
-            raise InputError(f"solver.optimizer_options.{key}: {given} takes no such argument{near}")
+            raise InputError(f"solver.optimizer_options.{key}: {name} takes no such argument{near}")
 
     def make(parameters: list[Tensor]) -> torch.optim.Optimizer:
         try:
             made: torch.optim.Optimizer = kind(parameters, lr=lr, **options)
         except (TypeError, ValueError) as error:
-            raise InputError(f"solver.optimizer={given}: {error}") from error
+            raise InputError(f"solver.optimizer={name}: {error}") from error
         return made
 
     return make

@@ -54,8 +54,8 @@ class ClusterSums:
 def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touched: Tensor | None = None) -> int:
     """Take the rows whose label changed out of their old cluster and into the new one; how many they are.
 
-    old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet. touched: bool (K,), to
-    mark the clusters that rows leave or enter.
+    old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet. touched: bool (K,):
+    the clusters that rows leave or enter are marked in it.
     """
     compiled = native.library_for(shard.rows)
     if compiled is not None and new.dtype == torch.int32 and _fits_compiled(shard, into.grid):

@@ -115,7 +115,7 @@ class Grid:
         return torch.stack([piece.to(torch.int64) for piece in self.pieces(values)], dim=-2)
 
     def total(self, values: Tensor) -> Tensor:
-        """int64 (limbs,): the limbs of the sum of values (n,) on a grid of one column, at most as many as it has room for."""
+        """int64 (limbs,): the limbs of the sum of values, float64 (n,), on a grid of one column that has room for n."""
         compiled = native.library_for(values)
         if compiled is not None and self._twice is not None:
             return compiled.totals(values[:, None], self._twice, squared=False)[:, 0]

@@ -23,7 +23,7 @@ import distkmeans
 from distkmeans import InputError, cli
 from distkmeans.exact.contest import has_larger_product, is_nearer_l1
 from distkmeans.exact.weighted_sum import weighted_sum
-from distkmeans.init import inits
+from distkmeans.init import inits, potential
 from distkmeans.init.measured import potential_of
 from distkmeans.metrics import medians, metrics
 from distkmeans.metrics.geometry import Geometry
@@ -254,6 +254,29 @@ def test_rows_that_a_fast_pass_leaves_out_are_no_nearer(
     assert seeds == [inits.build("plus_plus")(problem_of(x, None, metric), 20, seed).rows for seed in range(3)]
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", ["manhattan", "dot"])
+def test_seeding_does_not_depend_on_the_scale_of_rows(metric: str, weighted: bool) -> None:
+    x = oracle.rows("normal", 3000, 3, seed=0)
+    weights = np.random.default_rng(1).uniform(0.5, 2, 3000) if weighted else None
+    scaled = [problem_of(np.ldexp(x, by), weights, metric) for by in (0, 78, 81, 84, 120)]
+    for name in ("plus_plus", "parallel"):
+        assert len({tuple(inits.build(name)(problem, 8, 0).rows or []) for problem in scaled}) == 1
+
+
+def fit_keeping_little(rank: int, size: int, x: np.ndarray, options: dict[str, Any]) -> Any:
+    """k-means++ cannot keep the distances to tried centres on the ranks that hold more than 100 rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(potential, "KEPT_ELEMENTS", 300)
+        return fit_part(rank, size, x, None, options)
+
+
+def test_ranks_of_which_some_cannot_keep_distances_seed_alike(ranks: RANKS) -> None:
+    options = {"k": 5, "metric": (taxi, mean), "max_iter": 2}
+    results = [ranks(size)(fit_keeping_little, size, blobs(), options) for size in (1, 2)]
+    assert results[1][0][2] == results[1][1][2] == pytest.approx(results[0][0][2], rel=1e-9)
+
+
 def test_seeding_draws_by_the_l1_distance() -> None:
     """Not by its square."""
     x = np.array([[0.0], [1.0], [3.0]])
@@ -415,17 +438,49 @@ class TestOwn:
         assert (distkmeans.predict(blobs(), result.centroids, metric=metric) == result.labels).all()
 
     CASES = (
-        (lambda r, c: torch.zeros(3), "its distance returns the shape (3,) for 240 rows and 1 centroids; expected"),
+        (lambda r, c: torch.zeros(3), "its distance returns the shape (3,); expected (240, 1)"),
+        (lambda r, c: None, "its distance returns NoneType; expected a tensor or an array of the shape (240, 1)"),
+        (lambda r, c: r @ torch.eye(4).to(r) @ c.T, "(240x3 and 4x4)); it is given (240, 3) and (1, 3), torch.float64"),
+        (lambda r, c: r[:, 7:] - c[:, 7], "its distance fails (IndexError: index 7 is out of bounds"),
         (lambda r, c: torch.cdist(r, c).log(), "its distance is -inf between the row ["),
         (lambda r, c: torch.cdist(r, c).detach(), "its distance has no gradient by which to find a centre"),
-        (lambda r, c: r @ c.float().T, "rows and centroids come as torch.float64"),
-        (lambda r, c: torch.einsum("nd,de,ke->nk", r, torch.eye(3), c), "rows and centroids come as torch.float64"),
+        (
+            lambda r, c: np.abs(r.numpy()[:, None] - c.numpy()).sum(2),
+            "no gradient by which to find a centre (Can't call",
+        ),
+        (lambda r, c: r @ c.T.exp().mul_(c.T), "by which to find a centre (one of the variables needed for"),
+        (lambda r, c: r @ c.float().T, "it is given (240, 3) and (1, 3), torch.float64 on cpu"),
+        (lambda r, c: torch.einsum("nd,de,ke->nk", r, torch.eye(3), c), ", torch.float64 on cpu"),
         (lambda r, c: -r @ c.T, "its distance has no least sum: the centre of cluster"),
-        ((taxi, lambda r, w: r), "its centre has the shape ("),
+        ((taxi, lambda r, w: r), "its centre returns the shape ("),
+        ((taxi, lambda r, w: None), "its centre returns NoneType; expected a tensor or an array of the shape (3,)"),
+        ((taxi, lambda r, w: r[:, 9]), "its centre fails (IndexError: index 9 is out of bounds"),
         ((taxi, lambda r, w: r[0] * torch.nan), "its centre of cluster 0 holds NaN or Inf"),
+        (Own, "metric=Own: a class; make one of it: metric=Own()"),
         (3, "metric=3: expected a name, a function (rows, centroids) -> distances, (distance, centre)"),
         ("taxi", "metric=taxi: unknown; expected cosine, dot, euclidean or manhattan"),
     )
+
+    def test_what_it_is_given_is_its_own(self) -> None:
+        def unlike_in_place(rows: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+            rows /= rows.norm(dim=1, keepdim=True)
+            return 1 - rows @ centroids.div_(centroids.norm(dim=1, keepdim=True)).T
+
+        x, start = blobs().astype(np.float64), blobs()[:3].astype(np.float64)
+        kept = x.copy(), start.copy()
+        distkmeans.fit(x, 3, metric=(unlike_in_place, mean), init=start, max_iter=5)
+        assert np.array_equal(x, kept[0])
+        assert np.array_equal(start, kept[1])
+
+    def test_a_cluster_of_one_row_has_a_centre(self) -> None:
+        """A root has no gradient there, and the function is not asked about no rows."""
+
+        def root_of_view(rows: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+            return (rows[:, None] - centroids).view(len(rows), len(centroids), -1).square().sum(2).sqrt()
+
+        result = distkmeans.fit(blobs(6), 6, metric=root_of_view)
+        assert sorted(result.labels.tolist()) == list(range(6))
+        assert result.inertia == 0
 
     @pytest.mark.parametrize(("metric", "expected"), CASES)
     def test_mistakes_are_one_line(self, metric: Any, expected: str) -> None:

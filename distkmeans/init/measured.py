@@ -33,6 +33,7 @@ class Measured(Continuum):
         super().__init__(problem, 0, 0)
         self.problem, self.metric = problem, metric
         self.found = self.levels = torch.empty(0, dtype=torch.float64, device=problem.world.device)
+        self.has_unit = False
 
     def place(self, centres: Tensor) -> Placed:
         values = self.problem.centroids(centres)
@@ -72,15 +73,22 @@ class MeasuredPotential(Potential):
         return Measured(problem, problem.metric)
 
     def mass_with(self, centres: Tensor) -> Mass:
-        """As ``Potential``, but a collective: a distance of the user's own may fail on one rank."""
+        """As ``Potential``, but a collective: a distance of the user's own may fail on one rank.
+
+        Where one rank cannot keep the distances, all take them anew: ``add`` is a collective too.
+        """
         with self.world.guard():
-            return super().mass_with(centres)
+            left = super().mass_with(centres)
+        overfull = torch.tensor(int(self.tried.overfull), device=self.world.device)
+        self.tried.overfull = bool(self.world.max_(overfull))
+        return left
 
     def refine(self, total: int, above: int) -> bool:
-        """Count in a finer unit where ``total`` over ``above`` rows has become small. A collective."""
+        """Count in a finer unit where ``total`` over ``above`` rows has become small, and at first. A collective."""
         assert isinstance(self.space, Measured)
-        if total >= max(above, 1) << COARSE_BITS:
+        if self.space.has_unit and total >= max(above, 1) << COARSE_BITS:
             return False
+        self.space.has_unit = True  # before, distances that are too large have no mass
         largest = self._largest()
         unit = int(floats.exponent(largest)) - UNIT_BITS if largest > 0 else 0
         if unit == self.space.unit:

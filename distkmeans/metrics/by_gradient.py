@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distkmeans.errors import InputError
+from distkmeans.errors import InputError, first_line
 from distkmeans.metrics.descent import Points, descend
 from distkmeans.metrics.geometry import TILE_ELEMENTS, Members
 from distkmeans.world import World
@@ -79,12 +79,7 @@ class Objective:
         world, shard, clusters = members.world, members.shard, len(members.centroids)
         order = torch.argsort(members.labels, stable=True)
         ends = torch.bincount(members.labels, minlength=clusters).cumsum(0)
-        local = torch.zeros(clusters, shard.dims + 1, dtype=torch.float64, device=world.device)
-        for tile in shard.tiles():
-            x = shard.rows[tile].to(torch.float64)
-            w = x.new_ones(len(x)) if shard.weights is None else shard.weights[tile].to(torch.float64)
-            local.index_add_(0, members.labels[tile], torch.cat([x, torch.ones_like(x[:, :1])], 1) * w[:, None])
-        whole = world.per_rank(local).sum(0)
+        (whole, _), _ = members.grid.double_double(members.sums(), 0)
         return Objective(world, shard.rows, shard.weights, order, ends, whole[:, -1], whole[:, :-1], distance, what)
 
     def __call__(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,12 +95,11 @@ class Objective:
         whole = self.world.per_rank(local).sum(0) / self.weights[:, None]
         values, gradients = whole[:, -1], whole[:, :-1]
         defined = torch.isfinite(values) & which
-        with self.world.guard():
-            if not torch.isfinite(gradients[defined]).all():
-                raise InputError(
-                    f"{self.what}: the gradient of its distance is not finite; keep roots away from 0, as in"
-                    " (square + 1e-12).sqrt(), or give a centre too: metric=(distance, centre)"
-                )
+        if not torch.isfinite(gradients[defined]).all():  # on all ranks, which see the same
+            raise InputError(
+                f"{self.what}: the gradient of its distance is not finite; keep roots away from 0, as in"
+                " (square + 1e-12).sqrt(), or give a centre too: metric=(distance, centre)"
+            )
         values = torch.where(defined, values, torch.inf)
         return values, torch.where(defined[:, None], gradients, torch.zeros_like(gradients))
 
@@ -119,19 +113,23 @@ class Objective:
         value, gradient, distances = self._weigh(x, w, point)
         if torch.isfinite(value) and not torch.isfinite(gradient).all():
             away = distances != 0
-            gradient = self._weigh(x[away], None if w is None else w[away], point)[1]
+            gradient = torch.zeros_like(gradient)
+            if away.any():  # a function may not know what to do with no rows
+                gradient = self._weigh(x[away], None if w is None else w[away], point)[1]
         return torch.cat([gradient, value[None]])
 
     def _weigh(self, x: Tensor, w: Tensor | None, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             at = point.detach().clone().requires_grad_()
-            distances = self.distance(x, at)
-            if not isinstance(distances, Tensor) or not distances.requires_grad:
+            try:
+                flat = self.distance(x, at).to(torch.float64).reshape(len(x))
+                value = flat.sum() if w is None else (flat * w).sum()
+                (gradient,) = torch.autograd.grad(value, at)
+            except InputError:
+                raise
+            except Exception as error:  # without gradients, the function has served before
                 raise InputError(
-                    f"{self.what}: its distance has no gradient by which to find a centre; write it in torch, or give"
-                    " a centre too: metric=(distance, centre)"
-                )
-            flat = distances.to(torch.float64).reshape(len(x))
-            value = flat.sum() if w is None else (flat * w).sum()
-            (gradient,) = torch.autograd.grad(value, at)
+                    f"{self.what}: its distance has no gradient by which to find a centre ({first_line(error)}); write"
+                    " it in torch, changing nothing in place, or give a centre too: metric=(distance, centre)"
+                ) from error
         return value.detach(), gradient[0], flat.detach()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.errors import InputError
+from distkmeans.metrics.answer import answer
 from distkmeans.metrics.geometry import Members
 
 BATCH_ELEMENTS = 1 << 24
@@ -28,19 +29,22 @@ def gathered_centres(members: Members, centre: Callable[[Tensor, Tensor | None],
         counting &= shard.weights > 0
     rows = counting.nonzero().flatten()
     counts = world.sum_(torch.bincount(members.labels[rows], minlength=clusters))
+    sizes = counts.tolist()
     found = torch.zeros(clusters, shard.dims, dtype=torch.float64, device=world.device)
-    for batch in _batches(counts.tolist(), BATCH_ELEMENTS // shard.dims):
+    for batch in _batches(sizes, BATCH_ELEMENTS // shard.dims):
         within = (members.labels[rows] >= batch.start) & (members.labels[rows] < batch.stop)
         mine = rows[within]
         labels = world.concat(members.labels[mine])
         values = world.concat(shard.rows[mine].to(torch.float64))
         weights = None if shard.weights is None else world.concat(shard.weights[mine].to(torch.float64))
         with world.guard():
-            for cluster in batch:
-                at = (labels == cluster).nonzero().flatten()
+            parts = torch.argsort(labels, stable=True).split(sizes[batch.start : batch.stop])
+            for cluster, at in zip(batch, parts, strict=True):
                 if len(at) and cluster % world.size == world.rank:
-                    result = centre(values[at], None if weights is None else weights[at])
-                    found[cluster] = _checked(result, shard.dims, what, cluster)
+                    given = None if weights is None else weights[at]
+                    found[cluster] = answer(centre, values[at], given, (shard.dims,), f"{what}: its centre")
+                    if not torch.isfinite(found[cluster]).all():
+                        raise InputError(f"{what}: its centre of cluster {cluster} holds NaN or Inf")
     world.sum_(found)
     found[counts == 0] = math.nan
     return torch.where(members.touched[:, None], found.to(members.centroids.dtype), members.centroids)
@@ -56,12 +60,3 @@ def _batches(counts: list[int], most: int) -> Iterator[range]:
         rows += count
     if rows:
         yield range(start, len(counts))
-
-
-def _checked(result: Any, dims: int, what: str, cluster: int) -> Tensor:
-    values = torch.as_tensor(result).detach().to(torch.float64)
-    if values.shape != (dims,):
-        raise InputError(f"{what}: its centre has the shape {tuple(values.shape)}; expected {(dims,)}")
-    if not torch.isfinite(values).all():
-        raise InputError(f"{what}: its centre of cluster {cluster} holds NaN or Inf")
-    return values

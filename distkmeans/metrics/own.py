@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from distkmeans import schema
 from distkmeans.errors import InputError
+from distkmeans.metrics.answer import answer
 from distkmeans.metrics.by_gradient import gradient_centres
 from distkmeans.metrics.gathered import gathered_centres
 from distkmeans.metrics.geometry import Assigned, Geometry, Members
@@ -50,12 +50,12 @@ class Own(Geometry):
         return Assigned(labels, costs, 0)
 
     def costs(self, rows: Tensor, centroids: Tensor) -> Tensor:
-        x, c = rows.to(torch.float64), centroids.to(torch.float64)
+        x, c = (values.to(torch.float64, copy=True) for values in (rows, centroids))  # it may write to them
         with torch.no_grad():
-            values = self._checked(self._called(x, c), len(x), len(c))
+            values = answer(self.distance, x, c, (len(x), len(c)), f"metric={self.name}: its distance")
         if not torch.isfinite(values).all():
             row, cluster = (~torch.isfinite(values)).nonzero()[0].tolist()
-            shown = ", ".join(f"{value:.6g}" for value in x[row, :4].tolist()) + (", ..." if x.shape[1] > 4 else "")
+            shown = ", ".join(f"{value:.6g}" for value in rows[row, :4].tolist()) + ", ..." * (x.shape[1] > 4)
             raise InputError(
                 f"metric={self.name}: its distance is {float(values[row, cluster])} between the row [{shown}] and"
                 f" centroid {cluster}; expected a finite number"
@@ -68,25 +68,7 @@ class Own(Geometry):
     def recentre(self, members: Members) -> Tensor:
         if self.centre is not None:
             return gathered_centres(members, self.centre, f"metric={self.name}")
-        return gradient_centres(members, self._called, f"metric={self.name}")
-
-    def _called(self, x: Tensor, c: Tensor) -> Any:
-        try:
-            return self.distance(x, c)
-        except RuntimeError as error:
-            if not re.search("dtype|scalar type|Double", str(error)):
-                raise
-            reason = str(error).splitlines()[0]
-            raise InputError(f"metric={self.name}: {reason}; rows and centroids come as torch.float64") from error
-
-    def _checked(self, result: Any, rows: int, clusters: int) -> Tensor:
-        values = torch.as_tensor(result)
-        if values.shape != (rows, clusters):
-            raise InputError(
-                f"metric={self.name}: its distance returns the shape {tuple(values.shape)} for {rows} rows and"
-                f" {clusters} centroids; expected {(rows, clusters)}"
-            )
-        return values.to(torch.float64)
+        return gradient_centres(members, self.distance, f"metric={self.name}")
 
 
 def adopted(given: Any, name: str = "") -> Any:
@@ -94,6 +76,8 @@ def adopted(given: Any, name: str = "") -> Any:
 
     Raises InputError for anything else.
     """
+    if inspect.isclass(given):
+        raise InputError(f"metric={given.__name__}: a class; make one of it: metric={given.__name__}()")
     if hasattr(given, "prepare"):
         return given
     if isinstance(given, (tuple, list)) and 1 <= len(given) <= 2 and all(map(callable, given)):
@@ -101,7 +85,7 @@ def adopted(given: Any, name: str = "") -> Any:
         return Own(distance, centre, name or _name_of(distance))
     if callable(getattr(given, "distance", None)):
         return Own(given.distance, getattr(given, "centre", None), name or type(given).__name__)
-    if callable(given) and not inspect.isclass(given):
+    if callable(given):
         return Own(given, None, name or _name_of(given))
     raise InputError(
         f"metric={name or given}: expected a name, a function (rows, centroids) -> distances, (distance, centre), or an"

@@ -197,7 +197,10 @@ def _told(value: Any) -> str:
     if isinstance(value, Tensor) or hasattr(value, "__array__"):
         values = np.ascontiguousarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
         return f"{values.shape} {hashlib.blake2b(values.tobytes(), digest_size=6).hexdigest()}"
-    if value is None or isinstance(value, (bool, int, float, str, list, tuple, np.generic)):
+    if isinstance(value, (list, tuple)):
+        told = f"({', '.join(map(_told, value))})"
+        return told if len(told) < 100 else hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+    if value is None or isinstance(value, (bool, int, float, str)):
         return str(value)
     return getattr(value, "__qualname__", type(value).__qualname__)
 

@@ -194,6 +194,7 @@ def agree_on(world: World, call: str, asked: dict[str, Any]) -> None:
 
 def _told(value: Any) -> str:
     """A value in a word: a checksum of numbers, the name of a function or of an object's class."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, Tensor) or hasattr(value, "__array__"):
         values = np.ascontiguousarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
         return f"{values.shape} {hashlib.blake2b(values.tobytes(), digest_size=6).hexdigest()}"

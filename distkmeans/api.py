@@ -200,7 +200,7 @@ def _told(value: Any) -> str:
         return f"{values.shape} {hashlib.blake2b(values.tobytes(), digest_size=6).hexdigest()}"
     if isinstance(value, (list, tuple)):
         told = f"({', '.join(map(_told, value))})"
-        return told if len(told) < 100 else hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+        return told if len(told) < 300 else hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
     if value is None or isinstance(value, (bool, int, float, str)):
         return str(value)
     return getattr(value, "__qualname__", type(value).__qualname__)

@@ -420,6 +420,7 @@ def test_compiles_for_batches_of_any_size() -> None:
     alike(trained(0, 1, nn.Ema(0.8), False), trained(0, 1, nn.Ema(0.8), False, compiled="eager"))
 
 
+@pytest.mark.slow
 def test_compiles_on_two_ranks(ranks: Callable[[int], Ranks]) -> None:
     alone = trained(0, 1, nn.Ema(0.8), True)
     for told in ranks(2)(trained, 2, nn.Ema(0.8), True, "aot_eager"):

@@ -205,7 +205,9 @@ def test_an_overwritten_page_goes(here: Path) -> None:
     [
         ["k=1"],  # no silhouettes
         ["k=40", "data.n_samples=40"],  # every row alone
-        ["k=300", "data.n_samples=4000"],  # more clusters than are shown, and sizes as a curve
+        pytest.param(
+            ["k=300", "data.n_samples=4000"], marks=pytest.mark.slow
+        ),  # more clusters than are shown, and sizes as a curve
         ["k=3", "data.n_features=1"],
         ["k=3", "data.n_features=1500", "data.n_samples=30"],  # fewer rows than columns
         ["k=4", "data.n_samples=40", "data.cluster_std=0", "data.centers=2"],  # empty clusters, all distances 0

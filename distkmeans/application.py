@@ -19,7 +19,7 @@ import distkmeans
 from distkmeans.assignment import Assignment
 from distkmeans.data import Source
 from distkmeans.data.ids import check_ids, read_ids
-from distkmeans.data.shard import check_shape, described
+from distkmeans.data.shard import check_shape, described, origin
 from distkmeans.errors import InputError
 from distkmeans.exact.weighted_sum import weighted_sum
 from distkmeans.launcher import launch_seconds
@@ -68,9 +68,10 @@ class Application:
             model, source = wanted.model(), wanted.source()
             check_shape(source)
             if not model.takes(source.dims):
-                file = source.name(0).rpartition(", row ")[0] or source.name(0)
                 expected = model.dims or "others"
-                raise InputError(f"{file}: {source.dims} columns, but the model of {wanted.title} has {expected}")
+                raise InputError(
+                    f"{origin(source)}: {source.dims} columns, but the model of {wanted.title} has {expected}"
+                )
             if wanted.ids:
                 check_ids(wanted.ids)
         world.agree("the model", _digest(model), "give every rank the same files")

@@ -139,11 +139,15 @@ def weight_type(rows: torch.dtype) -> torch.dtype:
     return torch.float64 if rows == torch.float64 else torch.float32
 
 
+def origin(source: Source) -> str:
+    """How a user knows a source, such as its first file: the name of a row, without the row."""
+    return source.name(0).rpartition(", row ")[0] or source.name(0)
+
+
 def check_shape(source: Source, weights: Source | None = None) -> None:
     """Raise InputError where there is nothing to cluster, or not one weight for each row."""
     if source.rows < 1 or source.dims < 1:
-        file = source.name(0).rpartition(", row ")[0] or source.name(0)  # it has no row to name
-        raise InputError(f"{file}: {source.rows} rows of {source.dims} columns; there is nothing to do")
+        raise InputError(f"{origin(source)}: {source.rows} rows of {source.dims} columns; there is nothing to do")
     if weights is not None and weights.rows != source.rows:
         file = getattr(weights, "paths", [None])[0]
         where = f"data.weights={file}" if file else "data.weights"

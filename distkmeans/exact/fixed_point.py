@@ -193,10 +193,9 @@ def _quotients(numerator: tuple[Tensor, Grid], denominator: tuple[Tensor, Grid],
     quotient = floats.divide(total, weight)
     error = (size * 2.0**-96 + 2.0**-900) / weight[0]
     shift = sum_grid.top - weight_grid.top
-    below, above = (floats.two_sum(quotient[0], quotient[1] + side) for side in (-error, error))
-    if dtype != torch.float64:  # rounded a second time
-        below, above = floats.to_odd(below), floats.to_odd(above)
-    low, high = (floats.scale(bound[0], shift).to(dtype) for bound in (below, above))
+    bounds = [floats.two_sum(quotient[0], quotient[1] + side) for side in (-error, error)]
+    twice = dtype != torch.float64  # rounded a second time
+    low, high = (floats.scale(floats.to_odd(b) if twice else b[0], shift).to(dtype) for b in bounds)
     tiny = torch.finfo(dtype).tiny * 4  # below it the scaling above rounds a second time
     unsure = ((low != high) | ~torch.isfinite(low) | (low.abs() < tiny)).nonzero().flatten().cpu()
     if len(unsure):

@@ -101,15 +101,15 @@ def divide(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     return _normal(first, rest / b[0])
 
 
-def to_odd(a: DoubleDouble) -> DoubleDouble:
-    """Its sum rounded to the float64 with an odd last bit, where it is not one itself; and 0.
+def to_odd(a: DoubleDouble) -> Tensor:
+    """Its sum rounded to the float64 with an odd last bit, where it is not one itself.
 
     To round this once more, to a type of at most 51 bits, is to round the sum (Boldo and Melquiond 2008).
     """
     s, e = a
     even = (s.view(torch.int64) & 1) == 0
     beside = torch.nextafter(s, torch.where(e > 0, torch.inf, -torch.inf).to(s.dtype))
-    return torch.where(even & (e != 0), beside, s), torch.zeros_like(e)
+    return torch.where(even & (e != 0), beside, s)
 
 
 def _normal(s: Tensor, e: Tensor) -> DoubleDouble:

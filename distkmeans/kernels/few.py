@@ -9,7 +9,6 @@ from distkmeans.exact import arbiter
 
 FEW = 1 << 18
 """Rows x columns x centroids up to which the differences are formed."""
-
 AT_ONCE = 1 << 15
 """Differences up to which torch wakes no other threads, which takes longer than forming them."""
 

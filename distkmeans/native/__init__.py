@@ -37,8 +37,6 @@ EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 128
 """Columns that the kernel for narrow rows can take."""
-
-
 GRAIN = 1 << 15
 """Elements of work for each thread, as in torch."""
 

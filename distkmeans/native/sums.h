@@ -303,7 +303,7 @@ static void V(steps_part)(void *argument, int part, int parts) {
     }
 }
 
-/* Means of all rows so far and those that the limb sums add, as solvers/online.moved forms them. */
+/* Means of all rows so far and those that the limb sums add, as Measured.joined of solvers/batch.py forms them. */
 static void V(blend_part)(void *argument, int part, int parts) {
     const Blend *b = argument;
     const int dims = b->old.dims, width = dims + 1, last = b->limbs - 1;

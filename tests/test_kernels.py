@@ -175,10 +175,12 @@ def test_ties_beyond_what_can_be_listed(library: native.Library, kind: str) -> N
     bits=st.sampled_from([8, 16]),
     length=st.integers(1, 12),
     refined=st.integers(0, 3),
+    levels=st.integers(1, native.LEVELS),
+    together=st.integers(1, 4),
     seed=st.integers(0, 2**32),
 )
 def test_the_margin_holds(
-    compiled: bool, kind: str, dims: int, bits: int, length: int, refined: int, seed: int
+    compiled: bool, kind: str, dims: int, bits: int, length: int, refined: int, levels: int, together: int, seed: int
 ) -> None:
     """Integer scores never rule out a centroid that is nearer: in rational arithmetic, on adversarial rows."""
     x = oracle.rows(kind, 12, dims, seed)
@@ -189,10 +191,11 @@ def test_the_margin_holds(
     centroids = torch.from_numpy(with_traps(x, 9, seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(native.CHOICE, "auto" if compiled else "off")
-        heads, target = how.heads(rows, rows=True), Target.of(how.heads(centroids, rows=False), how)
+        facing = how.facing(centroids, levels, together)
+        heads, target = how.heads(rows), Target.of(how.heads(centroids, facing), how, facing)
     products = heads.values.double() @ target.heads.double().t() + target.bias.double()
     assert products.abs().max() < 2**31
-    centre = how.axes.centre.double().numpy()
+    centre, units = how.axes.centre.double().numpy(), (how.scale * facing.of_each()).expand(9).tolist()
     for row in range(len(x)):
         if heads.residue[row] >= NEVER_FITS or heads.size[row] > how.largest:
             continue
@@ -203,7 +206,7 @@ def test_the_margin_holds(
             if target.bias[k] == ALWAYS:
                 continue
             score = (square - oracle.square_distance(x[row], centroids[k].numpy())) / 2
-            assert float(products[row, k]) + 1 >= how.scale**2 * float(score) - margin, (row, k)
+            assert float(products[row, k]) + 1 >= units[k] * float(score) - margin, (row, k)
 
 
 @settings(max_examples=60, **FAST_SETTINGS)
@@ -224,10 +227,10 @@ def test_compiled_heads_are_those_of_torch(
         return
     rows = torch.from_numpy(x)
     how = cut_of(rows, bits, length, refined)
-    for of_rows in (True, False):
-        mine = how.heads(rows, of_rows)
+    for facing in (None, how.facing(rows), how.facing(rows, native.LEVELS, 3)):
+        mine = how.heads(rows, facing)
         turned, square = how.axes.turn(rows)
-        plain = how.of_turned(turned, square, dims, of_rows)
+        plain = how.of_turned(turned, square, dims, facing)
         assert torch.allclose(mine.square, plain.square, rtol=1e-12, atol=1e-30)
         fits = (mine.residue < NEVER_FITS) & (plain.residue < NEVER_FITS)
         assert (fits | (mine.residue >= NEVER_FITS) & (plain.residue >= NEVER_FITS) | (plain.own > 0.99 * 2**30)).all()

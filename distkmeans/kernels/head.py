@@ -2,21 +2,22 @@
 
 Seen from a centre m, with X = x - m, C = c - m, the nearest centroid has the largest score S_k = X.C_k - |C_k|^2 / 2,
 and |x - c_k|^2 = |X|^2 - 2 S_k. Q has orthonormal rows, the first axes of the data; T is the norm of what they leave
-out. Both are scaled by s and rounded: q_x = s QX - e_x, q_k = s QC_k - e_k. The products of these integers are exact,
-as they fit int32. Here |e| holds the residue of the rounding, which is measured, and s |X| times a ``spill`` for what
+out. Both are scaled and rounded: q_x = s QX - e_x, q_k = t QC_k - e_k. Centroids are means of rows, the shorter the
+more rows they have: bytes hold them at scales t of their own, powers of two apart; 16 bits take t = s. The products of
+these integers are exact, as they fit int32. Here |e| holds the residue of the rounding, which is measured, and s |X|, or t |C|, times a ``spill`` for what
 came before it: the rounding of X, of the products of the rotation, and of the axes themselves (A with |A A' - I| = d
 is within d of a matrix with orthonormal rows). By Cauchy and Schwarz (block vectors: Bottesch, Buehler and Kaechele,
 ICML 2016)
 
-    s^2 S_k  <=  q_x.q_k + s^2 T_x T_k - s^2 |C_k|^2 / 2 + |e_x| (|q_k| + |e_k|) + |q_x| |e_k|
+    s t S_k  <=  q_x.q_k + s t T_x T_k - s t |C_k|^2 / 2 + |e_x| (|q_k| + |e_k|) + |q_x| |e_k|
 
 The tails T are a coordinate of their own, split evenly over those that fill a word; each is rounded *up*, so that it
 needs no error term. The margin's products of row and centroid are parted, with any constants E, e and the largest |q_x|
 and r_k = |q_k| + |e_k|:  |e_x| r_k <= E r_k + (|e_x| - E)+ max r,   |q_x| |e_k| <= |q_x| e + max |q_x| (|e_k| - e)+.
 So a centroid can be nearer than one of score S only if, with the heads h of tail and coordinates,
 
-    h_x.h_k + bias_k  >=  s^2 S - (|e_x| - E)+ max r - |q_x| e
-    bias_k  >=  -s^2 |C_k|^2 / 2 + E r_k + max |q_x| (|e_k| - e)+
+    h_x.h_k + bias_k  >=  s t S - (|e_x| - E)+ max r - |q_x| e
+    bias_k  >=  -s t |C_k|^2 / 2 + E r_k + max |q_x| (|e_k| - e)+
 
 A few axes can be far longer than the others (the brightness of photographs), and would make |q| large. Such an axis is
 *refined*: y = s QX there is a + b / B with integers a and b, |b| <= B / 2, and three coordinates replace one, (a, b,
@@ -51,6 +52,8 @@ OUTLIERS, STRETCH = 2e-3, {8: 1.5, 16: 3.0}
 """Share of the rows that a scale may leave out, if they exceed the others by so much: they are compared in full."""
 MOST, MOST_REFINED = 1024, 4
 """Columns up to which all axes are found; axes that are refined at most."""
+FARTHEST = 1024
+"""How much larger than the rows' scale the centroids' may be."""
 FINE = 128
 """B, the steps between two integers on a refined axis."""
 UP = 1 + 2.0**-16
@@ -173,6 +176,24 @@ def _mixing(length: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Facing:
+    """How centroids are scaled: by ``scale * 2**level``; level: uint8 (K,), or None for 0. order: int32 (K,), of levels."""
+
+    scale: float
+    level: Tensor | None = None
+    order: Tensor | None = None
+
+    def part(self, which: Tensor) -> Facing:
+        """Of some of the centroids."""
+        return self if self.level is None else Facing(self.scale, self.level[which])
+
+    def of_each(self) -> Tensor:
+        """float64 (K,), or one number, for all."""
+        scale = torch.tensor(self.scale, dtype=torch.float64)
+        return scale if self.level is None else scale * self.level.to(torch.float64).exp2()
+
+
+@dataclass(frozen=True, eq=False)
 class Heads:
     """values: int8 or int16 (n, per_word * words), the tail first. square: float64 |X|^2 (n,).
 
@@ -192,7 +213,7 @@ class Heads:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """How values become heads. scale: integers per unit of length. base, largest: E and max |q_x| of the rows."""
+    """How values become heads. scale: integers per unit of length. base, largest: E and max |q_x| of rows."""
 
     axes: Axes
     form: Form
@@ -207,8 +228,8 @@ class Cut:
 
     @staticmethod
     def along(sample: Tensor, axes: Axes, form: Form) -> Cut:
-        how = Cut(axes, form, _scale(sample, axes, form))
-        heads = how.heads(sample, rows=True)
+        how = Cut(axes, form, _holding(*_reach(sample, axes, form), form))
+        heads = how.heads(sample)
         fitting = heads.residue < NEVER_FITS
         if not fitting.any():
             return how
@@ -221,24 +242,39 @@ class Cut:
             return 0.0
         return self.form.refined * (FINE / 2 + 1 + CAPS[16] / FINE) + 3 * self.axes.spill * CAPS[16] ** 2
 
-    def heads(self, values: Tensor, rows: bool) -> Heads:
-        """The heads of values (n, D): rows, or centroids."""
-        return Stages(self).heads(values, rows)[0]
+    def facing(self, centroids: Tensor, levels: int = 1, together: int = 1) -> Facing:
+        """The scales for centroids (K, D): bytes, of so many levels, each shared by ``together`` centroids."""
+        if self.form.bits == 16 or not len(centroids):
+            return Facing(self.scale)
+        reach, cap = _reach(centroids, self.axes, self.form)
+        scale = min(_holding(reach, cap, self.form), FARTHEST * self.scale)
+        order = reach.argsort(descending=True)
+        widest = reach[order[::together]].clamp(min=cap / (2**levels * scale))
+        level = (cap / (scale * widest)).log2().floor().clamp(0, levels - 1).to(torch.uint8)
+        if not level.any():
+            return Facing(scale)
+        of_each = torch.empty(len(order), dtype=torch.uint8)
+        of_each[order] = level.repeat_interleave(together)[: len(order)]
+        return Facing(scale, of_each, order.to(torch.int32))
 
-    def stage(self, heads: int, step: int, **places: int) -> native.Stage:
+    def heads(self, values: Tensor, facing: Facing | None = None) -> Heads:
+        """The heads of values (n, D): rows, or centroids ``facing`` rows."""
+        return Stages(self).heads(values, facing and [facing])[0]
+
+    def stage(self, heads: int, step: int, facing: Facing | None = None, **places: int) -> native.Stage:
         """For the compiled kernels, which write to these places: ``step`` words from one head to the next."""
-        form = self.form
+        form, facing = self.form, facing or Facing(self.scale)
         lengths = {"length": form.length, "refined": form.refined, "bits": form.bits, "words": form.words}
-        return native.Stage(
-            heads, scale=self.scale, base=self.base, largest=self.largest, step=step, **lengths, **places
-        )
+        scale = {"scale": facing.scale, "level": None if facing.level is None else facing.level.data_ptr()}
+        return native.Stage(heads, base=self.base, largest=self.largest, step=step, **scale, **lengths, **places)
 
-    def of_turned(self, turned: Tensor, square: Tensor, dims: int, rows: bool) -> Heads:
+    def of_turned(self, turned: Tensor, square: Tensor, dims: int, facing: Facing | None = None) -> Heads:
         """The heads of values whose coordinates, (n, h) or more, and |X|^2, (n,), are known."""
         form, cap, spill = self.form, CAPS[self.form.bits], self.axes.spill
+        scale, rows = (facing or Facing(self.scale)).of_each(), facing is None
         turned = turned[:, : form.length]
-        norm = square.sqrt() * self.scale
-        scaled = turned * self.scale
+        norm = square.sqrt() * scale
+        scaled = turned * scale.to(turned.dtype)[..., None]
         whole = scaled.round().clamp_(-cap, cap)
         size = torch.linalg.vector_norm(whole[:, form.refined :], dim=1).to(torch.float32) * UP
         residue = torch.linalg.vector_norm((scaled - whole)[:, form.refined :], dim=1)
@@ -253,7 +289,7 @@ class Cut:
             heads[:, at : at + part.shape[1]] = part
             at += part.shape[1]
         own = torch.linalg.vector_norm(heads, dim=1, dtype=torch.float64)
-        fits = (shared <= cap) & (norm <= CAPS[16])  # thresholds stay below 2**29, a bias that always wins above them
+        fits = (shared <= cap) & (norm <= CAPS[16])
         if form.bits == 16:  # products of two such heads stay below 2**30, partial sums too
             fits &= own <= cap
         if not fits.all():
@@ -280,15 +316,22 @@ class Stages:
     def cuts(self) -> list[Cut]:
         return [self.first, self.second] if self.second else [self.first]
 
-    def heads(self, values: Tensor, rows: bool) -> list[Heads]:
-        """Of each stage."""
-        compiled = native.library_for(values)
-        if compiled is not None and values.dtype != torch.float64 and values.stride(1) == 1:
-            return [heads for group in self._groups() for heads in _compiled_heads(compiled, group, values, rows)]
-        found = []
+    def facing(self, centroids: Tensor, levels: int = 1) -> list[Facing]:
+        """As ``Cut.facing``: of the first stage, panels of the compiled kernels are of one level."""
+        each = [self.first.facing(centroids, levels, native.PANEL)]
+        return [*each, self.second.facing(centroids, levels)] if self.second else each
+
+    def heads(self, values: Tensor, facing: list[Facing] | None = None) -> list[Heads]:
+        """Of each stage: rows, or centroids ``facing`` rows."""
+        compiled, found = native.library_for(values), []
         for group in self._groups():
-            turned, square = group[0].axes.turn(values)
-            found += [cut.of_turned(turned, square, values.shape[1], rows) for cut in group]
+            scales = [facing[self.cuts.index(cut)] if facing else None for cut in group]
+            if compiled is not None and values.dtype != torch.float64 and values.stride(1) == 1:
+                found += _compiled_heads(compiled, group, values, scales)
+            else:
+                turned, square = group[0].axes.turn(values)
+                each = zip(group, scales, strict=True)
+                found += [cut.of_turned(turned, square, values.shape[1], scale) for cut, scale in each]
         return found
 
     def records(self, compiled: native.Library, rows: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -324,18 +367,20 @@ def whole_vectors(words: int) -> int:
     return -(-words // native.VECTOR) * native.VECTOR
 
 
-def _compiled_heads(compiled: native.Library, cuts: list[Cut], values: Tensor, rows: bool) -> list[Heads]:
+def _compiled_heads(
+    compiled: native.Library, cuts: list[Cut], values: Tensor, facing: list[Facing | None]
+) -> list[Heads]:
     """``of_turned`` along the same axes, turning included, in one pass over the values."""
     count = len(values)
     square = torch.empty(count, dtype=torch.float64)
     found, stages = [], []
-    for cut in cuts:
+    for cut, scale in zip(cuts, facing, strict=True):
         heads = torch.empty(count, cut.form.per_word * cut.form.words, dtype=cut.form.dtype)
         bounds = torch.empty(count), torch.empty(count), torch.empty(count, dtype=torch.float64)
         found.append(Heads(heads, square, *bounds))
         residue, size, own = (bound.data_ptr() for bound in bounds)
-        stages.append(cut.stage(heads.data_ptr(), cut.form.words, residue=residue, size=size, own=own))
-    _cut(compiled, cuts[0].axes, values, stages, of_rows=rows, square=square.data_ptr())
+        stages.append(cut.stage(heads.data_ptr(), cut.form.words, scale, residue=residue, size=size, own=own))
+    _cut(compiled, cuts[0].axes, values, stages, of_rows=facing[0] is None, square=square.data_ptr())
     return found
 
 
@@ -378,15 +423,17 @@ def _outside(scaled: Tensor, norm: Tensor, spill: float, dims: int) -> Tensor:
     return (norm.square() * (1 + 8 * UNIT) - inside.clamp(min=0).square()).clamp(min=0).sqrt()
 
 
-def _scale(sample: Tensor, axes: Axes, form: Form) -> float:
-    """By which all but a few outliers among the rows fit the integers."""
-    turned, square = axes.turn(sample)
+def _reach(values: Tensor, axes: Axes, form: Form) -> tuple[Tensor, float]:
+    """float32 (n,): what of each value sets its scale; and the integer that may become."""
+    turned, square = axes.turn(values)
     if form.bits == 16:
-        reach, cap = square.sqrt(), CAPS[16] * (1 - 1e-3)
-    else:
-        tail = _outside(turned, square.sqrt(), 0.0, sample.shape[1])
-        reach, cap = torch.maximum(turned.abs().amax(1), tail / math.sqrt(form.per_word)), CAPS[8] - 0.5
-    reach = reach.to(torch.float32)
+        return square.sqrt().to(torch.float32), CAPS[16] * (1 - 1e-3)
+    tail = _outside(turned, square.sqrt(), 0.0, values.shape[1]) / math.sqrt(form.per_word)
+    return torch.maximum(turned.abs().amax(1), tail).to(torch.float32), CAPS[8] - 0.5
+
+
+def _holding(reach: Tensor, cap: float, form: Form) -> float:
+    """By which all but a few outliers fit the integers."""
     most = float(reach[reach <= STRETCH[form.bits] * _quantile(reach, OUTLIERS)].max())
     return cap / most if most > 0 else 1.0
 
@@ -398,7 +445,7 @@ def _quantile(values: Tensor, above: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Centroids' heads and int32 bias (K,), and constants. unit: s^2. reach: max r. residue: e.
+    """Centroids' heads and int32 bias (K,), and constants. unit: s t, of level 0. reach: max r. residue: e.
 
     gap: max of |h_k|^2 + 2 bias_k.
     """
@@ -411,19 +458,20 @@ class Target:
     gap: float
 
     @staticmethod
-    def of(centroids: Heads, how: Cut, common: float | None = None) -> Target:
+    def of(centroids: Heads, how: Cut, facing: Facing, common: float | None = None) -> Target:
         """common: e, where it is known; any will do that many |e_k| do not exceed."""
-        unit, fits = how.scale**2, centroids.residue < NEVER_FITS
+        unit, fits = how.scale * facing.scale, centroids.residue < NEVER_FITS
         if common is None:
             common = _quantile(centroids.residue[fits], 0.1) if fits.any() else 0.0
         compiled = native.library_for(centroids.values)
         if compiled is not None:
             numbers = unit, how.base * UP, how.constant, how.largest, common
             parts = centroids.residue, centroids.size, centroids.square, centroids.own
-            bias, largest, gap = compiled.bias(parts, numbers)
+            bias, largest, gap = compiled.bias(parts, numbers, facing.level)
             return Target(centroids.values, bias, unit, largest * UP, common, gap + 1)
         reach, residue = (centroids.size + centroids.residue).double(), centroids.residue.double()
-        bias = -0.5 * unit * (1 - 8 * UNIT) * centroids.square + how.base * UP * reach + how.constant
+        units = how.scale * facing.of_each()
+        bias = -0.5 * units * (1 - 8 * UNIT) * centroids.square + how.base * UP * reach + how.constant
         bias = (bias + how.largest * (residue - common).clamp(min=0)).ceil()
         bias = torch.where(fits & (bias < ALWAYS), bias.clamp(min=-ALWAYS), ALWAYS).to(torch.int32)
         gap = float((centroids.own + 2 * bias).max()) + 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.exact import arbiter
-from distkmeans.kernels.head import UNIT, Cut, Target
+from distkmeans.kernels.head import ALWAYS, UNIT, Cut, Target
 
 TILE_SCORES = 1 << 22
 """Integer scores of a tile."""
@@ -36,7 +36,7 @@ class Integer:
     def __init__(self, rows: Tensor, how: Cut, exact: bool) -> None:
         self.rows, self.how, self.exact = rows, how, exact
         self.name = f"torch {how.form}"
-        parts = [how.heads(rows[tile], rows=True) for tile in self._tiles(how.form.per_word * how.form.words)]
+        parts = [how.heads(rows[tile]) for tile in self._tiles(how.form.per_word * how.form.words)]
         self.values = torch.cat([part.values for part in parts]) if parts else torch.empty(0, 4, dtype=torch.int8)
         joined = [torch.cat([getattr(part, name) for part in parts]) for name in ("square", "residue", "size")]
         self.square, self.size = joined[0] * (1 - 8 * UNIT), joined[2].to(torch.float64)
@@ -49,7 +49,8 @@ class Integer:
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows left to the exact judge."""
         begin = time.perf_counter()
-        target = Target.of(self.how.heads(centroids, rows=False), self.how)
+        facing = self.how.facing(centroids)
+        target = Target.of(self.how.heads(centroids, facing), self.how, facing)
         columns, undecided = target.heads.t().contiguous(), 0
         found = torch.empty(len(self.rows), dtype=torch.int64)
         for tile in self._tiles(len(centroids)):
@@ -70,7 +71,7 @@ class Integer:
         least = 0.5 * target.unit * (self.square[tile] - most)
         least = least - self.excess[tile].mul(target.reach).nan_to_num(0.0) - self.size[tile] * target.residue
         least = torch.where(torch.isinf(self.excess[tile]), -torch.inf, least)
-        threshold = least.floor().sub(2).clamp(-(2**31), 2**31 - 1).to(torch.int32)
+        threshold = least.floor().sub(2).clamp(-(2**31), ALWAYS - 1).to(torch.int32)
         survives = score >= threshold[:, None]
         survives[everyone, own] = True
         row, candidate = survives.nonzero(as_tuple=True)

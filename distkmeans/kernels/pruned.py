@@ -19,7 +19,7 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.exact import arbiter
 from distkmeans.kernels.dense import Dense
-from distkmeans.kernels.head import UNIT, Heads, Stages, Target
+from distkmeans.kernels.head import UNIT, Facing, Heads, Stages, Target
 
 FLOAT_MAX = 3.4028234663852886e38
 RESTRICT_BELOW = 0.6
@@ -65,7 +65,7 @@ class Pruned:
             changed = self.library.follow(self.seen, centroids)
             moved = moved if self.forgotten else changed
         self.forgotten = False
-        task = self._task(centroids, moved, *self.aim.at(centroids, changed))
+        task = self._task(centroids, moved, *self.aim.at(centroids, changed, guess=self.seen is None))
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)
@@ -125,20 +125,29 @@ class Pruned:
             absolute=dims * 2.0**-120,
         )
         words = unsigned(target.heads)
-        chosen = self.order[(self.order >= 0) & moved[self.order.clamp(min=0)]] if restricted else self.order[:0]
+        near, *far = self.aim.facing
+        order = self.order[self.order >= 0] if near.order is None else near.order
+        chosen = order[moved[order]] if restricted else order[:0]
         keep = [moved, centroids]
         if further is not None and self.longer is not None:
             heads = unsigned(further.heads)
             heads = torch.nn.functional.pad(heads, (0, self.longer.shape[1] - heads.shape[1]))
             margin = native.Margin(further.unit, further.reach, further.residue)
-            places = self.longer.data_ptr(), heads.data_ptr(), further.bias.data_ptr()
-            task.longer = native.Longer(*places, self.longer.shape[1], margin)
+            task.longer = native.Longer(
+                rows=self.longer.data_ptr(),
+                centroids=heads.data_ptr(),
+                bias=further.bias.data_ptr(),
+                level=None if far[0].level is None else far[0].level.data_ptr(),
+                words=self.longer.shape[1],
+                margin=margin,
+            )
             keep += [heads, further.bias]
-        for name, order in (("all", self.order), ("some", in_panels(chosen))):
-            panels, bias = self.library.pack(words, target.bias, order)
-            keep += [panels, bias, order]
-            panel_set = native.Panels(panels.data_ptr(), bias.data_ptr(), order.data_ptr(), len(order) // native.PANEL)
-            setattr(task, name, panel_set)
+        for name, which in (("all", order), ("some", chosen)):
+            panels, level = of_levels(which, near.level)
+            packed, bias = self.library.pack(words, target.bias, panels)
+            keep += [packed, bias, panels, level]
+            places = packed.data_ptr(), bias.data_ptr(), panels.data_ptr(), level.data_ptr()
+            setattr(task, name, native.Panels(*places, len(panels) // native.PANEL))
         task.kept_alive = keep
         return task
 
@@ -217,23 +226,34 @@ class Pruned:
 
 
 class Aim:
-    """The centroids' heads of each stage, kept from pass to pass: only those that moved are cut anew."""
+    """The centroids' heads of each stage, kept from pass to pass: only those that moved are cut anew.
+
+    When all are, for the first, second, fourth, ... time, scales are chosen that suit them: from rows they shrink to
+    means. A first pass guesses by the products, for which they must be of one scale.
+    """
 
     def __init__(self, stages: Stages) -> None:
         self.stages = stages
+        self.facing: list[Facing] = []
         self.heads: list[Heads] = []
         self.common: list[float | None] = [None, None]
+        self.times = 0
 
-    def at(self, centroids: Tensor, moved: Tensor) -> list[Target]:
+    def at(self, centroids: Tensor, moved: Tensor, guess: bool) -> list[Target]:
         which = moved.nonzero().flatten()
         if not self.heads or 2 * len(which) > len(moved):
-            self.heads = self.stages.heads(centroids, rows=False)
+            self.times += 1
+            if self.times & (self.times - 1) == 0:
+                self.facing = self.stages.facing(centroids, 1 if guess else native.LEVELS)
+                self.common = [None, None]
+            self.heads = self.stages.heads(centroids, self.facing)
         elif len(which):
-            for kept, new in zip(self.heads, self.stages.heads(centroids[which], rows=False), strict=True):
+            facing = [facing.part(which) for facing in self.facing]
+            for kept, new in zip(self.heads, self.stages.heads(centroids[which], facing), strict=True):
                 for whole, piece in zip(kept.parts, new.parts, strict=True):
                     whole[which] = piece
-        each = zip(self.heads, self.stages.cuts, self.common, strict=False)
-        targets = [Target.of(heads, cut, common) for heads, cut, common in each]
+        each = zip(self.heads, self.stages.cuts, self.facing, self.common, strict=False)
+        targets = [Target.of(heads, cut, facing, common) for heads, cut, facing, common in each]
         self.common = [target.residue for target in targets]
         return targets
 
@@ -250,6 +270,16 @@ def padded(count: int) -> int:
 def in_panels(order: Tensor) -> Tensor:
     """int32 centroid numbers, filled up with -1 to whole panels."""
     return torch.nn.functional.pad(order, (0, padded(len(order)) - len(order)), value=-1).contiguous()
+
+
+def of_levels(order: Tensor, level: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Panels of one level each, with padding; and that of each panel, uint8. order: by level. level: of every centroid."""
+    if level is None:
+        panels = in_panels(order)
+        return panels, torch.zeros(len(panels) // native.PANEL, dtype=torch.uint8)
+    each = [in_panels(order[level[order] == l]) for l in range(native.LEVELS)]
+    counts = torch.tensor([len(panels) // native.PANEL for panels in each])
+    return torch.cat(each), torch.arange(native.LEVELS, dtype=torch.uint8).repeat_interleave(counts)
 
 
 def near_together(heads: Tensor) -> Tensor:

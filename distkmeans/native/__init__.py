@@ -28,7 +28,7 @@ TYPES = {
     torch.uint8: 4,
     torch.int8: 5,
 }
-ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE, MOST_TOGETHER = 12, 12, 32, 16, 16, 16, 8
+ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE, MOST_TOGETHER, LEVELS = 12, 12, 32, 16, 16, 16, 8, 4
 """Rows of a block, blocks of a tile, centroids of a panel, words that longer heads come in, axes of a stripe, words of
 a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
@@ -51,7 +51,13 @@ class Rows(ctypes.Structure):
 
 
 class Panels(ctypes.Structure):
-    _fields_ = [("words", c_void_p), ("bias", c_void_p), ("map", c_void_p), ("count", c_int64)]
+    _fields_ = [
+        ("words", c_void_p),
+        ("bias", c_void_p),
+        ("map", c_void_p),
+        ("level", c_void_p),
+        ("count", c_int64),
+    ]
 
 
 class Margin(ctypes.Structure):
@@ -63,6 +69,7 @@ class Longer(ctypes.Structure):
         ("rows", c_void_p),
         ("centroids", c_void_p),
         ("bias", c_void_p),
+        ("level", c_void_p),
         ("words", c_int32),
         ("margin", Margin),
     ]
@@ -224,6 +231,7 @@ class Costs(ctypes.Structure):
 class Stage(ctypes.Structure):
     _fields_ = [
         ("heads", c_void_p),
+        ("level", c_void_p),
         ("residue", c_void_p),
         ("size", c_void_p),
         ("own", c_void_p),
@@ -416,14 +424,17 @@ class Library:
         self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, threads_for(into.numel()))
         return into
 
-    def bias(self, parts: tuple[Tensor, ...], numbers: tuple[float, ...]) -> tuple[Tensor, float, float]:
+    def bias(
+        self, parts: tuple[Tensor, ...], numbers: tuple[float, ...], level: Tensor | None
+    ) -> tuple[Tensor, float, float]:
         """int32 constants (K,) of centroids' heads, the largest reach, and the largest |h|^2 + 2 bias.
 
-        parts: residue, size, square and own, (K,). numbers: unit, base, constant, largest and common.
+        parts: residue, size, square and own, (K,). numbers: unit, base, constant, largest and common. level: uint8 (K,).
         """
         bias, bounds = torch.empty(len(parts[0]), dtype=torch.int32), torch.empty(2, dtype=torch.float64)
         numbers_ = [c_double(number) for number in numbers]
-        self.handle.dkm_bias(*_pointers(*parts), c_int64(len(bias)), *numbers_, *_pointers(bias, bounds))
+        levels = c_void_p(None if level is None else level.data_ptr())
+        self.handle.dkm_bias(*_pointers(*parts), c_int64(len(bias)), *numbers_, levels, *_pointers(bias, bounds))
         reach, gap = bounds.tolist()
         return bias, reach, gap
 

@@ -97,14 +97,15 @@ ROUND(16, double, int16_t)
 
 /* One value's head, from its coordinates: double for 16 bits, float for 8. */
 static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, double square) {
-    const double cap = s->bits == 8 ? 127 : 32767, up = 1 + 0x1p-16, unit = 0x1p-24, norm = sqrt(square) * s->scale;
+    const double cap = s->bits == 8 ? 127 : 32767, up = 1 + 0x1p-16, unit = 0x1p-24;
+    const double scale = s->level ? s->scale * (1 << s->level[i]) : s->scale, norm = sqrt(square) * scale;
     const int per_word = 32 / s->bits, r = s->refined, first = per_word + 2 * r;
     int8_t *bytes = (int8_t *)s->heads + i * 4 * s->step;
     int16_t *shorts = (int16_t *)s->heads + i * 2 * s->step;
     double sums[3] = {0}, own = 0;
     memset(bytes, 0, 4 * (size_t)s->words);
     for (int d = 0; d < r; d++) {
-        const double value = ((const double *)y)[d] * s->scale, whole = V(clamped)(rint(value), cap);
+        const double value = ((const double *)y)[d] * scale, whole = V(clamped)(rint(value), cap);
         const double fine = V(clamped)(rint((value - whole) * FINE), cap), coarse = rint(whole / FINE);
         sums[0] += value * value, own += whole * whole + fine * fine + coarse * coarse;
         shorts[per_word + d] = (int16_t)whole;
@@ -112,9 +113,9 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
         shorts[per_word + 2 * r + d] = (int16_t)(c->of_rows ? coarse : fine);
     }
     if (s->bits == 8)
-        V(round_8)(y, r, s->length, s->scale, cap, bytes + first, sums);
+        V(round_8)(y, r, s->length, scale, cap, bytes + first, sums);
     else
-        V(round_16)(y, r, s->length, s->scale, cap, shorts + first, sums);
+        V(round_16)(y, r, s->length, scale, cap, shorts + first, sums);
     double tail = 0;
     if (s->length < c->values.dims) {
         double held = sqrt(sums[0]) - (2 * c->spill + 4 * unit) * norm;

@@ -110,12 +110,19 @@ static int V(own)(const Assignment *a, const int32_t *record, int rows, Found *f
     return everyone;
 }
 
-/* The least integer score of a centroid that can be nearer than one at most so far away. */
-static inline int32_t V(threshold)(const Margin *m, const int32_t *record, int head, double high) {
-    double t = 0.5 * m->unit * (as_float(record[SQUARE]) - high);
+/* The least integer score of a centroid of this level that can be nearer than one at most so far away; below ALWAYS. */
+static inline int32_t V(threshold)(const Margin *m, const int32_t *record, int head, double high, int level) {
+    double t = 0.5 * m->unit * (1 << level) * (as_float(record[SQUARE]) - high);
     t -= as_float(record[head + EXCESS]) * m->reach + as_float(record[head + SIZE]) * m->residue;
-    t = floor(t) - 2 + record[head + TOTAL_];
-    return !(t >= -2147483647.0) ? INT32_MIN : t > 2147483000.0 ? 2147483000 : (int32_t)t;
+    t = floor(t) - 2, t = t >= ALWAYS ? ALWAYS - 1 : t;
+    t += record[head + TOTAL_];
+    return !(t >= -2147483647.0) ? INT32_MIN : (int32_t)t;
+}
+
+/* Of a block's rows but for padding, which has INT32_MAX. */
+static void V(thresholds)(const Assignment *a, const int32_t *record, const Found *found, int level, int32_t *threshold) {
+    for (int r = 0; r < ROWS && threshold[r] < INT32_MAX; r++)
+        threshold[r] = V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high, level);
 }
 
 /* The blocks' means as records of their own: a centroid can be a survivor for a row x = m + r of a block only if
@@ -209,8 +216,8 @@ static void V(resolve)(const Assignment *a, const int32_t *record, Queue *queue,
 }
 
 /* Keeps, of the entries of the queue from ``begin`` on, those that the longer heads cannot rule out. least: of the rows
-   of their block. */
-static void V(sieve)(const Assignment *a, const int32_t *record, int block, const int32_t *least, Queue *queue, int begin) {
+   of their block, for each level. */
+static void V(sieve)(const Assignment *a, const int32_t *record, int block, int32_t (*least)[ROWS], Queue *queue, int begin) {
     const Longer *l = &a->longer;
     int kept = begin;
     for (int i = queue->count; (i - begin) % 4; i++) queue->row[i] = queue->row[begin], queue->label[i] = queue->label[begin];
@@ -229,7 +236,8 @@ static void V(sieve)(const Assignment *a, const int32_t *record, int block, cons
             V(four16)(x, c, l->words, score);
         for (int j = 0; j < 4 && i + j < queue->count; j++) {
             queue->row[kept] = row[j], queue->label[kept] = label[j];
-            kept += (int64_t)score[j] + l->bias[label[j]] >= least[row[j] - block * ROWS];
+            const int level = l->level ? l->level[label[j]] : 0;
+            kept += (int64_t)score[j] + l->bias[label[j]] >= least[level][row[j] - block * ROWS];
         }
     }
     queue->count = kept;
@@ -239,15 +247,17 @@ static void V(sieve)(const Assignment *a, const int32_t *record, int block, cons
 static void V(survivors)(const Assignment *a, const Panels *set, const int32_t *record, uint32_t (*mask)[ROWS], int block,
                          const int16_t *kept, int count, int first, Found *found, Near *near, Queue *queue,
                          int64_t *pairs) {
-    const int sieved = a->longer.rows != 0;
-    int32_t label[ROWS], least[ROWS];
+    const int sieved = a->longer.rows != 0, levels = a->longer.level ? LEVELS : 1;
+    int32_t label[ROWS], least[LEVELS][ROWS];
     uint32_t hits[GROUP], all = 0;
     for (int w = 0; w < count; w++) hits[w] = V(hits)(mask[w]), all |= hits[w];
     for (uint32_t h = all; h; h &= h - 1) {
         const int r = __builtin_ctz(h), row = block * ROWS + r;
         const int32_t *own = record + row * (size_t)a->step;
         label[r] = own[LABEL];
-        if (sieved) least[r] = V(threshold)(&a->longer.margin, own, LONG_MARGIN, found[row].high), prefetch_long(a, own);
+        if (sieved) prefetch_long(a, own);
+        for (int level = 0; sieved && level < levels; level++)
+            least[level][r] = V(threshold)(&a->longer.margin, own, LONG_MARGIN, found[row].high, level);
     }
     int begin = queue->count;
     for (int w = 0; w < count; w++) {
@@ -321,8 +331,8 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
         int rows = 0;
         while (rows < ROWS && record[(size_t)(b * ROWS + rows) * a->step + ID] >= 0) rows++;
         everyone[b] = (uint8_t)V(own)(a, record + (size_t)b * ROWS * a->step, rows, found + b * ROWS);
-        for (int r = b * ROWS; r < (b + 1) * ROWS; r++)
-            threshold[r] = r < b * ROWS + rows ? V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high) : INT32_MAX;
+        for (int r = 0; r < ROWS; r++) threshold[b * ROWS + r] = r < rows ? 0 : INT32_MAX;
+        V(thresholds)(a, record + (size_t)b * ROWS * a->step, found + b * ROWS, 0, threshold + b * ROWS);
         counts->full += everyone[b];
         least[b] = a->skip ? V(least)(a, a->shapes + tile * BLOCKS + b, threshold + b * ROWS) : 0;
     }
@@ -330,7 +340,7 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
     const int32_t *means = a->means + (size_t)tile * BLOCKS * a->words;
     for (int full = 1; full >= 0; full--) {
         const Panels *set = full ? &a->all : &a->some;
-        int any = 0;
+        int any = 0, level = 0;
         for (int b = 0; b < blocks; b++) any |= everyone[b] == full;
         for (int first = 0; any && first < set->count; first += GROUP) {
             const int last = set->count - first < GROUP ? set->count - first : GROUP;
@@ -340,6 +350,11 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
                 const int32_t *bias = set->bias + (first + p) * PANEL;
                 uint32_t close[ROWS];
                 const int from = (first + p) * ahead / (int)set->count, to = (first + p + 1) * ahead / (int)set->count;
+                for (int b = 0; level != set->level[first + p] && b < blocks; b++)
+                    if (everyone[b] == full)
+                        V(thresholds)(a, record + (size_t)b * ROWS * a->step, found + b * ROWS, set->level[first + p],
+                                      threshold + b * ROWS);
+                level = set->level[first + p];
                 if (full) prefetch_rows(a, record + (size_t)(TILE + from) * a->step, to - from);
                 if (a->skip) V(block)(a->bits, means, a->words, panel, a->words, bias, least, close);
                 for (int b = 0; b < blocks; b++) {
@@ -354,8 +369,7 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
                 if (!nkept[b]) continue;
                 V(survivors)(a, set, record, mask[b], b, kept[b], nkept[b], first, found, &near, &queue, &counts->pairs);
                 if (first + GROUP < set->count)
-                    for (int r = b * ROWS; r < (b + 1) * ROWS && threshold[r] < INT32_MAX; r++)
-                        threshold[r] = V(threshold)(&a->margin, record + (size_t)r * a->step, MARGIN, found[r].high);
+                    V(thresholds)(a, record + (size_t)b * ROWS * a->step, found + b * ROWS, level, threshold + b * ROWS);
             }
         }
     }

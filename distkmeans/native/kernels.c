@@ -323,14 +323,16 @@ void dkm_pack(const uint32_t *heads, const int32_t *bias, const int32_t *map, in
     }
 }
 
-/* Constants of centroids: Target.of of kernels/head.py. bounds: the largest reach, max of |h|^2 + 2 bias. */
+/* Constants of centroids: Target.of of kernels/head.py. bounds: the largest reach, max of |h|^2 + 2 bias. level: NULL for 0. */
 void dkm_bias(const float *residue, const float *size, const double *square, const double *own, int64_t count, double unit,
-              double base, double constant, double largest, double common, int32_t *bias, double *bounds) {
+              double base, double constant, double largest, double common, const uint8_t *level, int32_t *bias,
+              double *bounds) {
     bounds[0] = 0, bounds[1] = -INFINITY;
     for (int64_t k = 0; k < count; k++) {
         const int fits = residue[k] < 1e30f;
         const double reach = (double)size[k] + residue[k], excess = residue[k] - common;
-        double b = -0.5 * unit * (1 - 0x1p-21) * square[k] + base * reach + constant + largest * (excess > 0 ? excess : 0);
+        const double own_unit = level ? unit * (1 << level[k]) : unit;
+        double b = -0.5 * own_unit * (1 - 0x1p-21) * square[k] + base * reach + constant + largest * (excess > 0 ? excess : 0);
         b = !fits || !(ceil(b) < ALWAYS) ? ALWAYS : ceil(b) < -ALWAYS ? -ALWAYS : ceil(b);
         bias[k] = (int32_t)b;
         bounds[0] = fits && reach > bounds[0] ? reach : bounds[0];

@@ -3,7 +3,7 @@
 #define DISTKMEANS_KERNELS_H
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
-enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 128, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512 };
+enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 128, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512, LEVELS = 4 };
 #define NEVER_FITS 1e30f
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128, MOST_TOGETHER = 8 };
 enum { F32, F64, F16, BF16, U8, I8 };
@@ -21,20 +21,24 @@ typedef struct {
     int32_t type, dims;
 } Rows;
 
-typedef struct { /* centroids' heads in panels of PANEL; map: their numbers, -1 for padding */
+typedef struct { /* centroids' heads in panels of PANEL; map: their numbers, -1 for padding; level: of each panel */
     const uint32_t *words;
     const int32_t *bias, *map;
+    const uint8_t *level;
     int64_t count;
 } Panels;
 
-typedef struct { /* of one length of heads; unit: s^2 */
+typedef struct { /* of one length of heads; unit: s t, of level 0, twice that for each of the levels above */
     double unit, reach, residue;
 } Margin;
 
-typedef struct { /* heads of rows, by their place, and of centroids, ``words`` each, a multiple of 16; rows: NULL for none */
+/* Heads of rows, by their place, and of centroids, ``words`` each, a multiple of 16; rows: NULL for none. level: of each
+   centroid, NULL for 0. */
+typedef struct {
     const int32_t *rows;
     const uint32_t *centroids;
     const int32_t *bias;
+    const uint8_t *level;
     int32_t words;
     Margin margin;
 } Longer;
@@ -212,9 +216,11 @@ typedef struct { /* squared distances, float32 (count,), of rows to their labels
 } Costs;
 
 /* What one length of heads gives: ``words`` of each value, ``step`` from one to the next, with float bounds and |h|^2; or
-   the latter as ``margin`` in the values' records, from ``base`` and ``largest`` of Cut. */
+   the latter as ``margin`` in the values' records, from ``base`` and ``largest`` of Cut. level: NULL, or a value's scale is
+   ``scale`` times two to this power. */
 typedef struct {
     void *heads;
+    const uint8_t *level;
     float *residue, *size;
     double *own, scale, base, largest;
     int32_t length, refined, bits, words, step, margin;

@@ -3,14 +3,14 @@
     python benchmarks/projection.py [--case 100000x128x1024] [--project 1000000000x128x65536] [--product-tflops 67] ...
 
 The model (distkmeans/cost_model.py) is calibrated here: iterations of one rank over an eighth and over half of the rows
-of --case, and over a few rows with eight times the clusters; a copy of memory; all-reduces of two ranks. Then it is
+of --case, and over a few rows with eight times the clusters; a copy of memory; all-reduces of two ranks, of nothing and of an iteration's packet. Then it is
 held to iterations of other numbers of rows and ranks, which should lie within 25 %. More ranks than cores wait for each
 other's time slices, and so they do where other programs use the cores: there, no verdict is given.
 
 Last, it is carried to cards of which the rates are assumed, on the command line: published peaks of an H100 SXM
 (float32 outside of tensor cores, memory, NVLink each way) and a 400 Gbit/s network card each. What the kernel here
 reaches of this machine's matrix product is taken to hold there too, unless --share says otherwise; so are the passes
-over the sums and the share of rows that move. So choose a --case that is like the rows of the job.
+over the sums, the share of rows that move and that of pairs that are compared. So choose a --case that is like the rows of the job.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,6 @@ CHECKS = ["ranks", "rows", "D", "K", "measured ms", "model ms", "model / measure
 CHECKS += ["cores of others", "within 25 %"]
 PROJECTED = ["GPUs", "rows each", "D", "K", "labels ms", "sums ms", "centroids ms", "all-reduce ms", "overhead ms"]
 PROJECTED += ["total ms", "efficiency"]
-PACKETS = [8, 1 << 23]
 COPY_BYTES = 1 << 26
 DISTURBED = 0.05
 """Share of the cores that other programs may use beyond what the ranks leave."""
@@ -46,6 +46,7 @@ def options() -> Namespace:
     parser.add_argument("--ranks", nargs="*", type=int, default=[1, 2, 4], help="to check with")
     parser.add_argument("--threads", type=int, default=1, help="of each rank")
     parser.add_argument("--iterations", type=int, default=12)
+    parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of the first centroids")
     cards = parser.add_argument_group("assumptions of the projection")
     cards.add_argument("--project", default="1000000000x128x65536", help="ROWSxCOLUMNSxK of the job")
@@ -63,15 +64,24 @@ def options() -> Namespace:
 
 def size_of(found: dict[str, Any], ranks: int) -> Size:
     rows, dims, clusters, limbs = found["shape"]
-    return Size(rows, dims, clusters, ranks, limbs, moved=found["moved"])
+    return Size(rows, dims, clusters, ranks, limbs, moved=found["moved"], compared=found["compared"])
 
 
 def calibrate(given: Namespace, total: int, k: int) -> tuple[Rates, Link, Size]:
     """Rates of a rank here, the link between ranks, and the larger sample."""
     jobs = [job(given, total // 8), job(given, total // 2), job(given, min(total, 32 * k), 8 * k)]
-    few, many, wide = (Sample(size_of(found, 1), found["seconds"]) for found in launch(1, given.threads, jobs))
+    found = in_turns(given, 1, jobs)
+    few, many, wide = (Sample(size_of(job, 1), job["seconds"]) for job in found)
     rates = calibrated(few, many, wide, machine.copy_rate(COPY_BYTES))
-    return rates, link_of(launch(2, 1, [{"kind": "reduce", "bytes": count} for count in PACKETS])), many.size
+    packets = [{"kind": "reduce", "bytes": count} for count in (8, many.size.packet_bytes)]
+    return rates, link_of(launch(2, 1, packets)), many.size
+
+
+def in_turns(given: Namespace, ranks: int, jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each job, the turn of median seconds."""
+    turns = launch(ranks, given.threads, list(jobs) * given.turns)
+    each = [sorted(turns[at :: len(jobs)], key=lambda found: found["seconds"]) for at in range(len(jobs))]
+    return [found[len(found) // 2] for found in each]
 
 
 def check(given: Namespace, total: int, rates: Rates, link: Link) -> tables.Table:
@@ -81,7 +91,7 @@ def check(given: Namespace, total: int, rates: Rates, link: Link) -> tables.Tabl
     cores = len(os.sched_getaffinity(0))
     for ranks in given.ranks:
         begin, others = time.perf_counter(), machine.foreign_seconds()
-        measured = launch(ranks, given.threads, [job(given, rows) for rows in (total, total // 4)])
+        measured = in_turns(given, ranks, [job(given, rows) for rows in (total, total // 4)])
         others = (machine.foreign_seconds() - others) / (time.perf_counter() - begin)
         crowd = ranks * given.threads / cores
         for found in measured:
@@ -136,7 +146,7 @@ def _assumed(given: Namespace, share: float, here: Rates, sample: Size) -> str:
         f" {given.copy_tb_s:g} TB/s, {given.node_link_gb_s:g} GB/s within {given.node_size} cards and"
         f" {given.link_gb_s:g} GB/s beyond, {given.latency_us:g} us a step, {given.overhead_ms:g} ms overhead;"
         f" {share:.3g} row x centroid x column per operation ({source}), {here.passes:.3g} passes over the sums and"
-        f" {sample.moved:.3g} of the rows moved (measured here)"
+        f" {sample.moved:.3g} of the rows moved, {sample.compared:.3g} of the pairs compared (measured here)"
     )
 
 

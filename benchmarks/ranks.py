@@ -20,16 +20,20 @@ import torch
 
 import machine
 from cases import first_centroids, rows_of
+from distkmeans import native
 from distkmeans.cost_model import Link
 from distkmeans.data.shard import own_shard
+from distkmeans.kernels.pruned import Pruned
 from distkmeans.metrics import metrics
 from distkmeans.problem import pose
 from distkmeans.solvers import Record
 from distkmeans.solvers.lloyd import Lloyd
 from distkmeans.world import World, join
 
-REPEATS = 15
+REPEATS = 41
 """All-reduces of which the median counts."""
+BUSY_S = 0.005
+"""Of work before each of them, as in an iteration: ranks that have slept are served sooner."""
 
 
 def launch(ranks: int, threads: int, jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -54,26 +58,30 @@ def lloyd(
 
     clusters: in place of the case's. seconds: of the slowest rank. reduce: seconds in the all-reduce, waiting for other
     ranks included, mean over ranks. transfer: of the rank that waits least. moved: share of rows that change cluster.
+    compared: share of pairs of rows and centroids, see cost_model.Size.
     """
     _, x, k = rows_of(case)
     x, k = x[:rows], clusters or k
     own = slice(len(x) * world.rank // world.size, len(x) * (world.rank + 1) // world.size)
-    problem = pose(world, own_shard(world, torch.from_numpy(x[own]), None), metrics.build("euclidean"))
+    own_rows = torch.from_numpy(x[own])
+    problem = pose(world, own_shard(world, own_rows, None), metrics.build("euclidean"))
     start = problem.centroids(torch.from_numpy(first_centroids(x, k, seed)))
-    clock, records, reduces = Clock(world), [], []
+    clock, pairs, records, measured = Clock(world), Pairs(len(own_rows)), [], []
 
     def hear(record: Record) -> None:
         records.append(record)
-        reduces.append(clock.read())
+        measured.append([record.seconds, clock.read(), pairs.share])
 
-    Lloyd(max_iter=iterations, tol=0).fit(problem, start, hear)
-    mine = torch.tensor([[record.seconds, reduce] for record, reduce in zip(records, reduces, strict=True)])
+    with pairs:
+        Lloyd(max_iter=iterations, tol=0).fit(problem, start, hear)
+    mine = torch.tensor(measured)
     late = torch.tensor(world.collect(mine.tolist()))[:, len(records) // 2 :]
     return {
         "seconds": late[:, :, 0].amax(0).median().item(),
         "reduce": late[:, :, 1].mean(0).median().item(),
         "transfer": late[:, :, 1].amin(0).median().item(),
         "moved": statistics.fmean(record.moved or 0 for record in records[len(records) // 2 :]) / len(x),
+        "compared": late[:, :, 2].mean(0).median().item(),
         "shape": [*x.shape, k, problem.grid.limbs],
     }
 
@@ -97,12 +105,35 @@ class Clock:
         return seconds
 
 
+class Pairs:
+    """Within ``with``: the share of pairs of so many rows and of centroids that the last assignment compared."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.share, self.assign = rows, 1.0, Pruned.assign
+
+    def __enter__(self) -> None:
+        def assign(kernel: Pruned, centroids: torch.Tensor, labels: torch.Tensor) -> int:
+            undecided = self.assign(kernel, centroids, labels)
+            if len(kernel.rows) == self.rows:  # not a trial's
+                pairs = kernel.counts.blocks * native.ROWS * native.PANEL
+                self.share = min(1.0, pairs / (self.rows * len(centroids)))
+            return undecided
+
+        Pruned.assign = assign  # type: ignore[method-assign]
+
+    def __exit__(self, *error: object) -> None:
+        Pruned.assign = self.assign  # type: ignore[method-assign]
+
+
 def reduce(world: World, bytes: int) -> dict[str, Any]:
     """Median seconds of an all-reduce of so many bytes of int64, of the slowest rank."""
-    values, times = torch.ones(max(1, bytes // 8), dtype=torch.int64), []
+    values, times, some = torch.ones(max(1, bytes // 8), dtype=torch.int64), [], torch.ones(256, 256)
     for _ in range(REPEATS + 3):
         world.sum_(torch.zeros(1, dtype=torch.int64))  # start together
         values.fill_(1)
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < BUSY_S:
+            some @ some
         begin = time.perf_counter()
         world.sum_(values)
         times.append(time.perf_counter() - begin)

@@ -2,19 +2,21 @@
 
 An iteration over N rows of D columns, K clusters and W ranks, without the first (which adds up all rows):
 
-    seconds =  N/W * K * D / assign                        labels: every row against every centroid
+    seconds =  N/W * compared * K * D / assign             labels: rows against centroids
              + N/W * (8 + moved * D * (b + 32 L)) / copy   labels compared; rows that moved read, added up twice
              + passes * 8 L K (D + 1) / copy               means and inertia, from the sums, alike on every rank
-             + steps * latency + share * packet / bandwidth           the one all-reduce
+             + steps * latency + share * packet / bandwidth           the one all-reduce, of two ranks and more
+             + 4 * packet / copy                                      its packet cleared, and added to the sums
              + overhead                                    what does not depend on sizes
 
     packet  =  8 (L K (D + 1) + K + 3 + W)  bytes: limbs of the sums, counts, counters, a checksum per rank
 
-with L limbs of 8 bytes per sum, b bytes of a value as stored, and the share of rows that ``moved``. A sum is read and
+with L limbs of 8 bytes per sum, b bytes of a value as stored, the share of rows that ``moved``, and the share of pairs
+that were ``compared``, as whole clusters come to rest: the sooner, the fewer rows they have. A sum is read and
 written, 2 * 8 bytes per limb, in the old and in the new cluster: 32 L. A ring all-reduce takes 2 (W - 1) steps, in each
 of which a rank sends 1/W of the packet, so its share is 2 (W - 1) / W.
 
-``assign`` is not the peak of a processor: kernels prune, and how much depends on the rows. So it is calibrated, with
+``assign`` is not the peak of a processor: kernels prune pair by pair, which depends on the rows. So it is calibrated, with
 ``passes`` and ``overhead``, from iterations timed on samples of the same rows (``calibrated``). What comes out is an
 estimate. It knows nothing of ranks that wait for one another: skew is not in it, nor are more ranks than cores.
 """
@@ -29,7 +31,10 @@ WORD = 8
 
 @dataclass(frozen=True)
 class Size:
-    """Of a job. limbs: of the sums. value_bytes: of a value as stored. moved: share of rows that change cluster."""
+    """Of a job. limbs: of the sums. value_bytes: of a value as stored. moved: share of rows that change cluster.
+
+    compared: share of the pairs of rows and centroids that are not passed over a whole panel of centroids at a time.
+    """
 
     rows: int
     dims: int
@@ -38,10 +43,16 @@ class Size:
     limbs: int = 2
     value_bytes: int = 4
     moved: float = 0.0
+    compared: float = 1.0
 
     @property
     def own_rows(self) -> float:
         return self.rows / self.ranks
+
+    @property
+    def products(self) -> float:
+        """Of a row's and a centroid's value, of one rank."""
+        return self.own_rows * self.compared * self.clusters * self.dims
 
     @property
     def sums_bytes(self) -> int:
@@ -110,10 +121,10 @@ class Sample:
 def predicted(size: Size, rates: Rates, link: Link) -> Iteration:
     """The model above."""
     return Iteration(
-        assign=size.own_rows * size.clusters * size.dims / rates.assign,
+        assign=size.products / rates.assign,
         update=size.own_rows * size.update_bytes / rates.copy,
         centroids=rates.passes * size.sums_bytes / rates.copy,
-        reduce=link.seconds(size),
+        reduce=link.seconds(size) + (4 * size.packet_bytes / rates.copy if size.ranks > 1 else 0),
         overhead=rates.overhead,
     )
 
@@ -124,11 +135,12 @@ def calibrated(few: Sample, many: Sample, wide: Sample, copy: float) -> Rates:
     What grows with the rows is assignment and update. Of the rest, what grows with the clusters is the centroids'.
     Raises ValueError where more rows took no longer.
     """
-    per_row = (many.seconds - few.seconds) / (many.size.rows - few.size.rows)
-    if per_row <= 0:
+    seconds = many.seconds - few.seconds
+    if seconds <= 0:
         raise ValueError(f"{many.size.rows} rows took no longer than {few.size.rows}: time more rows")
-    each = max(per_row - many.size.update_bytes / copy, per_row / 100)
-    rates = Rates(many.size.clusters * many.size.dims / each, copy, 0.0)
+    updates = [sample.size.rows * sample.size.update_bytes for sample in (few, many)]
+    seconds = max(seconds - (updates[1] - updates[0]) / copy, seconds / 100)
+    rates = Rates((many.size.products - few.size.products) / seconds, copy, 0.0)
     less, more = (sample.seconds - predicted(sample.size, rates, Link(1, 0)).total for sample in (many, wide))
     passes = max(0.0, more - less) * copy / (wide.size.sums_bytes - many.size.sums_bytes)
     overhead = max(0.0, less - passes * many.size.sums_bytes / copy)

@@ -51,7 +51,8 @@ def test_ranks_share_the_rows_but_not_the_centroids() -> None:
 
 
 def test_calibration_finds_the_rates() -> None:
-    sizes = [Size(20_000, 64, 256, moved=0.05), Size(90_000, 64, 256, moved=0.05), Size(8_000, 64, 2048, moved=0.01)]
+    few, many = Size(20_000, 64, 256, moved=0.02, compared=0.6), Size(90_000, 64, 256, moved=0.05, compared=0.9)
+    sizes = [few, many, Size(8_000, 64, 2048, moved=0.01, compared=0.4)]
     samples = [Sample(size, predicted(size, RATES, LINK).total) for size in sizes]
     found = calibrated(*samples, copy=RATES.copy)
     assert (found.assign, found.passes, found.overhead) == pytest.approx((4e10, 50, 0.003))

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from distkmeans.exact import floats
+from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import choose
 from distkmeans.kernels.dense import exact_products
 from distkmeans.problem import Problem
@@ -70,7 +71,8 @@ class Lattice:
             if not self.frugal:
                 self.kept[tile] = points
             self.squares[tile] = (points * points).sum(1)
-        self.scores = torch.empty(0, device=device)  # these two are kept from round to round
+        self.kernel: Kernel | None = None  # this and the next two are kept from round to round
+        self.scores = torch.empty(0, device=device)
         self.best = torch.empty(0, device=device)
 
     def _finest(self, bits: int) -> int:
@@ -110,9 +112,14 @@ class Lattice:
     def labels(self, placed: Placed) -> Tensor:
         """int32 (n,): the nearest of the centres, the lowest index on a tie."""
         labels = torch.zeros(len(self.shard), dtype=torch.int32, device=self.kept.device)
-        step = FRUGAL_ROWS if self.frugal else None
-        for tile in self.shard.tiles(step or max(1, len(self.shard))) if len(placed.values) > 1 else ():
-            choose(self.points(tile), placed.narrow, SPAN, frugal=self.frugal).assign(placed.narrow, labels[tile])
+        if len(placed.values) == 1 or not len(labels):
+            return labels
+        if self.frugal:
+            for tile in self.shard.tiles(FRUGAL_ROWS):
+                choose(self.points(tile), placed.narrow, SPAN, frugal=True).assign(placed.narrow, labels[tile])
+            return labels
+        self.kernel = self.kernel or choose(self.kept, placed.narrow, SPAN)
+        self.kernel.assign(placed.narrow, labels)
         return labels
 
     def between(self, tile: slice, placed: Placed, labels: Tensor) -> Tensor:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.exact import floats
 from distkmeans.init.continuum import UNIT_BITS, Continuum
 from distkmeans.init.lattice import FRUGAL_ROWS, Lattice
 from distkmeans.init.mass import BLOCK_ROWS, LIMB, WEIGHT_BITS, Blocks, Mass, limbs
+from distkmeans.init.rounds import Rounds
 from distkmeans.problem import Problem
 from distkmeans.stats import safe_exponent
 
@@ -46,6 +48,7 @@ class Potential:
         self.weights = self._integer_weights()
         self.blocks = Blocks(rows, self.weights, device)
         self.tried = Tried(rows, device, KEPT_FRUGAL if problem.frugal else KEPT_ELEMENTS)
+        self.rounds = Rounds.of(self.space, self.nearest, self.owner, self.blocks)
 
     def _space(self, problem: Problem) -> Lattice | Continuum:
         return Lattice(problem, self.by)
@@ -72,6 +75,8 @@ class Potential:
             self.space.follow(tile, self.nearest[tile])
         self.centres.append(centres)
         self.count += len(centres)
+        if self.rounds:
+            self.rounds.note(placed)
         self._fill()
 
     def _fill(self) -> None:
@@ -86,8 +91,12 @@ class Potential:
     def mass_with(self, centres: Tensor) -> Mass:
         """What would be left after adding each of (m, D) centres alone, over this rank's rows: (m, L + 1)."""
         placed = self.space.place(centres)
-        left = self.mass().parts.repeat(len(centres), 1)
         self.tried.clear(len(centres))
+        if self.rounds and len(centres) <= native.MOST_TRIALS:
+            left_, found = self.rounds.mass_with(placed, self.mass(), self.tried.which, self.tried.distances)
+            self.tried.overfull = found > len(self.tried.which)
+            return left_
+        left = self.mass().parts.repeat(len(centres), 1)
         for tile in self.shard.tiles(FRUGAL_ROWS if self.problem.frugal else TILE_ROWS):
             open_rows = self.space.open_rows(tile, placed)
             for chunk in self._chunks(len(open_rows), max(self.shard.dims, 2 * len(centres))):
@@ -103,19 +112,24 @@ class Potential:
         if self.tried.overfull:
             self.add(centres[best : best + 1])
             return
+        self.centres.append(centres[best : best + 1])
+        self.count += 1
+        if self.rounds and len(centres) <= native.MOST_TRIALS:
+            self.rounds.take(best)
+            return
         for which, distances in self.tried.pieces(best):
             before = self.nearest.index_select(0, which)
             closer = (distances < before).nonzero()[:, 0]
             which, distances, before = (part.index_select(0, closer) for part in (which, distances, before))
             self.blocks.take(which, self.space.units(before), self.space.units(distances))
             self.nearest.index_copy_(0, which, distances)
-            self.owner.index_fill_(0, which, self.count)
+            self.owner.index_fill_(0, which, self.count - 1)
             self.space.follow(which, distances)
-        self.centres.append(centres[best : best + 1])
-        self.count += 1
 
     def rows_at(self, places: list[int]) -> list[int]:
         """The local positions of the rows that hold these places in the running sum of this rank's mass."""
+        if self.rounds:
+            return self.rounds.rows_at(places)
         block, before, wanted = self.blocks.blocks_at(places)
         rows = self.blocks.rows_of(block)
         rows = self.blocks.rows_at(rows, self.space.units(self.nearest[rows]), before, wanted)
@@ -156,7 +170,7 @@ class Potential:
     def _rescale(self) -> None:
         """Bring the distances that are left to about 1, by the largest difference in any column, and take them anew."""
         centres, self.centres, self.count = torch.cat(self.centres), [], 0
-        self.space = Continuum(self.problem, self.by, 0)
+        self.space, self.rounds = Continuum(self.problem, self.by, 0), None
         placed = self.space.place(centres).values
         reach = torch.zeros(1, dtype=torch.float64, device=self.world.device)
         for tile in self._chunks(len(self.shard), self.shard.dims):

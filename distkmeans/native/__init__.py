@@ -37,6 +37,8 @@ EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 128
 """Columns that the kernel for narrow rows can take."""
+MOST_TRIALS = 32
+"""Centres on trial in a round of greedy k-means++."""
 GRAIN = 1 << 15
 """Elements of work for each thread, as in torch."""
 
@@ -267,7 +269,41 @@ class Cutting(ctypes.Structure):
     ]
 
 
-STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cutting, Scan)
+class Trial(ctypes.Structure):
+    _fields_ = [
+        ("points", c_void_p),
+        ("point_squares", c_void_p),
+        ("weights", c_void_p),
+        ("nearest", c_void_p),
+        ("owner", c_void_p),
+        ("levels", c_void_p),
+        ("blocks", c_void_p),
+        ("centres", c_void_p),
+        ("columns", c_void_p),
+        ("bias", c_void_p),
+        ("squares", c_void_p),
+        ("before", c_void_p),
+        ("before_squares", c_void_p),
+        ("apart", c_void_p),
+        ("slack", c_double),
+        ("keep", c_double),
+        ("give", c_double),
+        ("lost", c_void_p),
+        ("which", c_void_p),
+        ("distances", c_void_p),
+        ("count", c_int64),
+        ("taken", c_int64),
+        ("room", c_int64),
+        ("found", c_int64),
+        ("next", c_int64),
+        ("dims", c_int32),
+        ("trials", c_int32),
+        ("width", c_int32),
+        ("block_rows", c_int32),
+    ]
+
+
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cutting, Scan, Trial)
 
 
 class Library:

@@ -25,6 +25,7 @@
 #include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
+#include "seeding.h"
 #include "sums.h"
 #include "undefine.h"
 #pragma GCC pop_options
@@ -39,6 +40,7 @@
 #include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
+#include "seeding.h"
 #include "sums.h"
 #include "undefine.h"
 #pragma GCC pop_options
@@ -51,6 +53,7 @@
 #include "heads.h"
 #include "kernel.h"
 #include "narrow.h"
+#include "seeding.h"
 #include "sums.h"
 
 /* The OpenMP threads that torch already keeps, if the loader found them: others would fight with them for the cores. */
@@ -108,11 +111,12 @@ static void parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps, *blend, *costs, *cut, *shapes, *scan;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *blend, *costs, *cut, *shapes, *scan, *apart, *try;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
-     steps_part_##isa, blend_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa, scan_part_##isa}
+     steps_part_##isa, blend_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa, scan_part_##isa,       \
+     apart_part_##isa, try_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -140,7 +144,8 @@ const char *dkm_variant_name(int variant) { return variants[variant].name; }
 int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
 int64_t dkm_size(int which) {
     const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
-                             sizeof(Steps), sizeof(Blend), sizeof(Costs), sizeof(Cutting), sizeof(Scan)};
+                             sizeof(Steps), sizeof(Blend), sizeof(Costs), sizeof(Cutting), sizeof(Scan),
+                             sizeof(Trial)};
     return sizes[which];
 }
 
@@ -151,6 +156,8 @@ void dkm_narrow(Narrow *n, int variant, int threads) { parallel(variants[variant
 void dkm_means(Means *m, int variant, int threads) { parallel(variants[variant].means, m, threads); }
 void dkm_inertia(Inertia *n, int variant, int threads) { parallel(variants[variant].inertia, n, threads); }
 void dkm_cut(Cutting *c, int variant, int threads) { parallel(variants[variant].cut, c, threads); }
+void dkm_apart(Trial *t, int variant, int threads) { parallel(variants[variant].apart, t, threads); }
+void dkm_try(Trial *t, int variant, int threads) { parallel(variants[variant].try, t, threads); }
 void dkm_costs(Costs *c, int variant, int threads) { parallel(variants[variant].costs, c, threads); }
 
 /* Sum of double-doubles, and of the third numbers, into ``total``. Error at most count * 2**-103 of the sum of sizes. */
@@ -337,5 +344,42 @@ void dkm_bias(const float *residue, const float *size, const double *square, con
         bias[k] = (int32_t)b;
         bounds[0] = fits && reach > bounds[0] ? reach : bounds[0];
         bounds[1] = own[k] + 2 * b > bounds[1] ? own[k] + 2 * b : bounds[1];
+    }
+}
+
+/* Takes one of the centres on trial as number ``taken``: from the rows found, which come closer, and their blocks. */
+void dkm_take(Trial *t, int32_t best) {
+    for (int64_t i = 0; i < t->found; i++) {
+        const int64_t row = t->which[i];
+        const double before = t->nearest[row], now = t->distances[i * t->trials + best];
+        const double weight = t->weights ? t->weights[row] : 1;
+        if (!(now < before)) continue;
+        const __int128 lost = (__int128)(int64_t)weight * (int64_t)(before - now);
+        into_limbs(t->blocks + row / t->block_rows * t->width, -lost, -(now == 0 && weight > 0), t->width);
+        t->nearest[row] = now, t->owner[row] = (int32_t)t->taken;
+        t->levels[row] = (float)(t->point_squares[row] * t->keep - now * t->give);
+    }
+}
+
+/* Rows that hold places, 128 bits each as a lower and an upper half, of the running sum of masses: into ``which``. */
+void dkm_find(const Trial *t, const uint64_t *places, int64_t many, int64_t *rows) {
+    const int64_t blocks = (t->count + t->block_rows - 1) / t->block_rows;
+    for (int64_t i = 0; i < many; i++) {
+        const __int128 place = (__int128)((unsigned __int128)places[2 * i + 1] << 64 | places[2 * i]);
+        __int128 sum = 0;
+        int64_t block = 0;
+        for (; block < blocks - 1; block++) {
+            __int128 mass = 0;
+            for (int l = 0; l < t->width - 1; l++) mass = mass * (1 << LIMB) + t->blocks[block * t->width + l];
+            if (sum + mass > place) break;
+            sum += mass;
+        }
+        int64_t row = block * t->block_rows;
+        const int64_t last = (row + t->block_rows < t->count ? row + t->block_rows : t->count) - 1;
+        for (; row < last; row++) {
+            sum += (__int128)(int64_t)(t->weights ? t->weights[row] : 1) * (int64_t)t->nearest[row];
+            if (sum > place) break;
+        }
+        rows[i] = row;
     }
 }

@@ -4,6 +4,7 @@
 
 enum { ROWS = 12, PANEL = 32, BLOCKS = 12, TILE = ROWS * BLOCKS, GROUP = 128 };
 enum { MOST_WORDS_SKIPPED = 64, MOST_NARROW = 128, NARROW_TILE = 1024, NEAR = 1024, QUEUE = 512, LEVELS = 4 };
+enum { MOST_TRIALS = 32, TRIED_TOGETHER = 8, LIMB = 26 };
 #define NEVER_FITS 1e30f
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128, MOST_TOGETHER = 8 };
 enum { F32, F64, F16, BF16, U8, I8 };
@@ -240,6 +241,29 @@ typedef struct {
     Stage stage[2];
 } Cutting;
 
+/* Centres on trial, and rows on a grid: init/lattice.py. points, centres, before: float32 integers, the last those so far,
+   by the numbers in ``owner``. columns: the centres transposed, MOST_TRIALS apart. nearest, distances: squared. weights:
+   NULL for 1. Masses are limbs of LIMB bits, most significant first, then the rows above 0: ``width`` words each, in
+   ``blocks`` of ``block_rows`` rows. apart: of each centre so far. lost: of each on trial. which, distances: ``found`` rows
+   that come closer to any, if there is ``room``. */
+typedef struct {
+    const float *points;
+    const double *point_squares, *weights;
+    double *nearest;
+    int32_t *owner;
+    float *levels;
+    int64_t *blocks;
+    const float *centres, *columns, *bias;
+    const double *squares;
+    const float *before;
+    const double *before_squares;
+    double *apart, slack, keep, give;
+    int64_t *lost, *which;
+    double *distances;
+    int64_t count, taken, room, found, next;
+    int32_t dims, trials, width, block_rows;
+} Trial;
+
 typedef void Part(void *argument, int part, int parts);
 
 static inline float as_float(int32_t word) {
@@ -270,6 +294,13 @@ static inline double stored(const Rows *rows, int64_t row, int column) {
     case I8: return ((const int8_t *)rows->data)[at];
     default: return ((const float *)rows->data)[at];
     }
+}
+/* Adds a mass to its limbs, as other threads may, and rows above 0. */
+static inline void into_limbs(int64_t *limbs, __int128 mass, int64_t above, int width) {
+    for (int l = width - 2; l > 0; l--, mass >>= LIMB)
+        __atomic_fetch_add(limbs + l, (int64_t)(mass & ((1 << LIMB) - 1)), __ATOMIC_RELAXED);
+    __atomic_fetch_add(limbs, (int64_t)mass, __ATOMIC_RELAXED);
+    __atomic_fetch_add(limbs + width - 1, above, __ATOMIC_RELAXED);
 }
 static inline int row_bytes(int type) { return type == F64 ? 8 : type == F32 ? 4 : type <= BF16 ? 2 : 1; }
 static inline void prefetch_row(const Rows *rows, int64_t row) {

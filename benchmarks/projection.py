@@ -3,14 +3,16 @@
     python benchmarks/projection.py [--case 100000x128x1024] [--project 1000000000x128x65536] [--product-tflops 67] ...
 
 The model (distkmeans/cost_model.py) is calibrated here: iterations of one rank over an eighth and over half of the rows
-of --case, and over a few rows with eight times the clusters; a copy of memory; all-reduces of two ranks, of nothing and of an iteration's packet. Then it is
-held to iterations of other numbers of rows and ranks, which should lie within 25 %. More ranks than cores wait for each
-other's time slices, and so they do where other programs use the cores: there, no verdict is given.
+of --case, and over a few rows with eight times the clusters; a copy of memory; all-reduces of two ranks, of nothing and
+of an iteration's packet. Then it is held to iterations of other numbers of rows and ranks, which should lie within 25
+%. More ranks than cores wait for each other's time slices, and so they do where other programs use the cores: there, no
+verdict is given.
 
 Last, it is carried to cards of which the rates are assumed, on the command line: published peaks of an H100 SXM
 (float32 outside of tensor cores, memory, NVLink each way) and a 400 Gbit/s network card each. What the kernel here
 reaches of this machine's matrix product is taken to hold there too, unless --share says otherwise; so are the passes
-over the sums, the share of rows that move and that of pairs that are compared. So choose a --case that is like the rows of the job.
+over the sums, the share of rows that move and that of pairs that are compared. So choose a --case that is like the rows
+of the job.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ that were ``compared``, as whole clusters come to rest: the sooner, the fewer ro
 written, 2 * 8 bytes per limb, in the old and in the new cluster: 32 L. A ring all-reduce takes 2 (W - 1) steps, in each
 of which a rank sends 1/W of the packet, so its share is 2 (W - 1) / W.
 
-``assign`` is not the peak of a processor: kernels prune pair by pair, which depends on the rows. So it is calibrated, with
-``passes`` and ``overhead``, from iterations timed on samples of the same rows (``calibrated``). What comes out is an
-estimate. It knows nothing of ranks that wait for one another: skew is not in it, nor are more ranks than cores.
+``assign`` is not the peak of a processor: kernels prune pair by pair, which depends on the rows. So it is calibrated,
+with ``passes`` and ``overhead``, from iterations timed on samples of the same rows (``calibrated``). What comes out is
+an estimate. It knows nothing of ranks that wait for one another: skew is not in it, nor are more ranks than cores.
 """
 
 from __future__ import annotations

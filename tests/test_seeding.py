@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distkmeans import native
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.init import inits, mass, potential
@@ -127,6 +128,7 @@ def weights_of(kind: str, count: int, seed: int) -> np.ndarray | None:
     return weights.astype(np.float64)
 
 
+CHOICES = ["off", *native.variants()]
 cases = {
     "kind": st.sampled_from(KINDS),
     "weighting": st.sampled_from(["none", "zeros and ones", "uniform"]),
@@ -137,13 +139,30 @@ cases = {
 }
 
 
-@settings(max_examples=80, deadline=None)
-@given(**cases)
+@settings(max_examples=120, deadline=None)
+@given(choice=st.sampled_from(CHOICES), **cases)
 def test_greedy_picks_what_a_plain_one_picks(
-    kind: str, weighting: str, count: int, dims: int, k: int, seed: int
+    choice: str, kind: str, weighting: str, count: int, dims: int, k: int, seed: int
 ) -> None:
     problem = problem_of(rows_of(kind, count, dims, seed), weights_of(weighting, count, seed))
-    assert greedy(problem, k, seed).tolist() == plain_greedy(problem, k, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.CHOICE, choice)
+        assert greedy(problem, k, seed).tolist() == plain_greedy(problem, k, seed)
+
+
+@pytest.mark.parametrize("weighting", ["none", "uniform"])
+@pytest.mark.parametrize(("dims", "spread"), [(2, 0.0), (2, 1e-3), (24, 0.1), (200, 1.0)])
+def test_compiled_rounds_pick_what_torch_picks(
+    monkeypatch: pytest.MonkeyPatch, dims: int, spread: float, weighting: str
+) -> None:
+    """Clusters so tight that most rows are passed over, on a lattice of centres, where distances tie."""
+    generator = np.random.default_rng(dims)
+    x = generator.integers(0, 3, (5000, dims)) + spread * generator.standard_normal((5000, dims))
+    problem, found = problem_of(x.astype(np.float32), weights_of(weighting, 5000, 0)), []
+    for choice in CHOICES:
+        monkeypatch.setenv(native.CHOICE, choice)
+        found.append(greedy(problem, 70, 0).tolist())
+    assert found.count(found[0]) == len(found)
 
 
 @settings(max_examples=40, deadline=None)
@@ -188,8 +207,12 @@ def test_ranks_pick_what_one_picks(
 @pytest.mark.parametrize("kept", [1 << 24, 2000])
 @pytest.mark.parametrize("weighting", ["none", "uniform"])
 @pytest.mark.parametrize(("kind", "dims"), [("normal", 60), ("bytes", 5), ("outlier", 5)])
-def test_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch, kind: str, dims: int, weighting: str, kept: int) -> None:
+@pytest.mark.parametrize("choice", ["off", "auto"])
+def test_tiles_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch, choice: str, kind: str, dims: int, weighting: str, kept: int
+) -> None:
     """Many tiles, chunks and blocks, and no room to keep the distances of the rounds that open many rows."""
+    monkeypatch.setenv(native.CHOICE, choice)
     x, weights = rows_of(kind, 2300, dims, 11), weights_of(weighting, 2300, 0)
     expected = plain_greedy(problem_of(x, weights), 12, 0)
     monkeypatch.setattr(potential, "TILE_ROWS", 2 * mass.BLOCK_ROWS)

@@ -99,13 +99,17 @@ def _draw(problem: Problem, potential: Potential, totals: list[int], places: lis
 
 
 def _announce(problem: Problem, potential: Potential, k: int, count: int) -> None:
-    """Say beforehand when this will take long, from the time of the fast pass over a part of the rows."""
-    rows = min(TILE_ROWS, len(problem.shard))
+    """Say beforehand when this will take long, from the time of the fast pass, in torch over a part of the rows."""
+    rows = len(problem.shard) if potential.rounds else min(TILE_ROWS, len(problem.shard))
     if not rows or k < 2:
         return
-    tried = potential.space.place(potential.centres[0].expand(count, -1))
+    centres = potential.centres[0].expand(count, -1)
+    tried = potential.space.place(centres)
     start = time.perf_counter()
-    potential.space.open_rows(slice(0, rows), tried)
+    if potential.rounds:
+        potential.mass_with(centres)
+    else:
+        potential.space.open_rows(slice(0, rows), tried)
     seconds = ROUND * (time.perf_counter() - start) / rows * len(problem.shard) * (k - 1)
     if seconds > LONG_S:
         problem.world.warn(

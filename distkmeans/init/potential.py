@@ -93,9 +93,9 @@ class Potential:
         placed = self.space.place(centres)
         self.tried.clear(len(centres))
         if self.rounds and len(centres) <= native.MOST_TRIALS:
-            left_, found = self.rounds.mass_with(placed, self.mass(), self.tried.which, self.tried.distances)
+            what_is_left, found = self.rounds.mass_with(placed, self.mass(), self.tried.which, self.tried.distances)
             self.tried.overfull = found > len(self.tried.which)
-            return left_
+            return what_is_left
         left = self.mass().parts.repeat(len(centres), 1)
         for tile in self.shard.tiles(FRUGAL_ROWS if self.problem.frugal else TILE_ROWS):
             open_rows = self.space.open_rows(tile, placed)

@@ -21,9 +21,7 @@ WORD = 1 << 64
 class Rounds:
     """What a round needs of a potential, whose ``nearest``, ``owner`` and ``blocks`` are changed in place."""
 
-    def __init__(
-        self, library: native.Library, space: Lattice, nearest: Tensor, owner: Tensor, blocks: Blocks
-    ) -> None:
+    def __init__(self, library: native.Library, space: Lattice, nearest: Tensor, owner: Tensor, blocks: Blocks) -> None:
         dims, self.library = space.kept.shape[1], library
         self.before, self.before_squares = torch.empty(0, dims), torch.empty(0, dtype=torch.float64)
         self.apart, self.sums = torch.empty(0, dtype=torch.float64), blocks.sums
@@ -56,7 +54,7 @@ class Rounds:
         if not isinstance(space, Lattice) or space.frugal:
             return None
         library = native.library_for(space.kept)
-        return library and Rounds(library, space, nearest, owner, blocks)
+        return None if library is None else Rounds(library, space, nearest, owner, blocks)
 
     def note(self, placed: Placed) -> None:
         """Take note of more centres, by whose numbers rows are owned."""

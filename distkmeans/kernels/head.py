@@ -4,10 +4,10 @@ Seen from a centre m, with X = x - m, C = c - m, the nearest centroid has the la
 and |x - c_k|^2 = |X|^2 - 2 S_k. Q has orthonormal rows, the first axes of the data; T is the norm of what they leave
 out. Both are scaled and rounded: q_x = s QX - e_x, q_k = t QC_k - e_k. Centroids are means of rows, the shorter the
 more rows they have: bytes hold them at scales t of their own, powers of two apart; 16 bits take t = s. The products of
-these integers are exact, as they fit int32. Here |e| holds the residue of the rounding, which is measured, and s |X|, or t |C|, times a ``spill`` for what
-came before it: the rounding of X, of the products of the rotation, and of the axes themselves (A with |A A' - I| = d
-is within d of a matrix with orthonormal rows). By Cauchy and Schwarz (block vectors: Bottesch, Buehler and Kaechele,
-ICML 2016)
+these integers are exact, as they fit int32. Here |e| holds the residue of the rounding, which is measured, and s |X|,
+or t |C|, times a ``spill`` for what came before it: the rounding of X, of the products of the rotation, and of the axes
+themselves (A with |A A' - I| = d is within d of a matrix with orthonormal rows). By Cauchy and Schwarz (block vectors:
+Bottesch, Buehler and Kaechele, ICML 2016)
 
     s t S_k  <=  q_x.q_k + s t T_x T_k - s t |C_k|^2 / 2 + |e_x| (|q_k| + |e_k|) + |q_x| |e_k|
 
@@ -177,7 +177,7 @@ def _mixing(length: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Facing:
-    """How centroids are scaled: by ``scale * 2**level``; level: uint8 (K,), or None for 0. order: int32 (K,), of levels."""
+    """How centroids are scaled: by ``scale * 2**level``; level: uint8 (K,), None for 0. order: int32 (K,), by level."""
 
     scale: float
     level: Tensor | None = None
@@ -259,7 +259,7 @@ class Cut:
 
     def heads(self, values: Tensor, facing: Facing | None = None) -> Heads:
         """The heads of values (n, D): rows, or centroids ``facing`` rows."""
-        return Stages(self).heads(values, facing and [facing])[0]
+        return Stages(self).heads(values, None if facing is None else [facing])[0]
 
     def stage(self, heads: int, step: int, facing: Facing | None = None, **places: int) -> native.Stage:
         """For the compiled kernels, which write to these places: ``step`` words from one head to the next."""

@@ -273,11 +273,11 @@ def in_panels(order: Tensor) -> Tensor:
 
 
 def of_levels(order: Tensor, level: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Panels of one level each, with padding; and that of each panel, uint8. order: by level. level: of every centroid."""
+    """Panels of one level each, with padding; and that of each panel, uint8. level: of every centroid, None for 0."""
     if level is None:
         panels = in_panels(order)
         return panels, torch.zeros(len(panels) // native.PANEL, dtype=torch.uint8)
-    each = [in_panels(order[level[order] == l]) for l in range(native.LEVELS)]
+    each = [in_panels(order[level[order] == height]) for height in range(native.LEVELS)]
     counts = torch.tensor([len(panels) // native.PANEL for panels in each])
     return torch.cat(each), torch.arange(native.LEVELS, dtype=torch.uint8).repeat_interleave(counts)
 

@@ -465,7 +465,7 @@ class Library:
     ) -> tuple[Tensor, float, float]:
         """int32 constants (K,) of centroids' heads, the largest reach, and the largest |h|^2 + 2 bias.
 
-        parts: residue, size, square and own, (K,). numbers: unit, base, constant, largest and common. level: uint8 (K,).
+        parts: residue, size, square and own, (K,). numbers: unit, base, constant, largest, common. level: uint8 (K,).
         """
         bias, bounds = torch.empty(len(parts[0]), dtype=torch.int32), torch.empty(2, dtype=torch.float64)
         numbers_ = [c_double(number) for number in numbers]

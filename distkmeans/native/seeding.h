@@ -79,6 +79,9 @@ static void V(try_rows)(Trial *t, const int64_t *row, int many, __int128 *lost, 
     }
 }
 
+/* Whether no centre on trial can be nearer to a row than its own o: |p - c| >= |o - c| - |p - o| >= |p - o|. */
+static inline int V(stays)(const Trial *t, int64_t row) { return t->apart[t->owner[row]] >= 4 * t->nearest[row]; }
+
 static void V(try_part)(void *argument, int part, int parts) {
     enum { CHUNK = 2048 };
     Trial *t = argument;
@@ -91,7 +94,10 @@ static void V(try_part)(void *argument, int part, int parts) {
         int many = 0;
         if (begin >= t->count) break;
         for (int64_t i = begin; i < end; i++) {
-            if (t->apart[t->owner[i]] >= 4 * t->nearest[i]) continue; /* |p - c| >= |o - c| - |p - o| >= |p - o| */
+            const int64_t next = i + 2 * TRIED_TOGETHER;
+            if (next < end && !V(stays)(t, next))
+                for (int d = 0; d < t->dims; d += 16) __builtin_prefetch(t->points + next * t->dims + d);
+            if (V(stays)(t, i)) continue;
             row[many++] = i;
             if (many == TRIED_TOGETHER) V(try_rows)(t, row, many, lost, gone), many = 0;
         }

@@ -1,4 +1,5 @@
-"""Labels of rows that are seen once, such as the batches of a stream: nothing is kept of them.
+"""Labels of rows that are seen once, such as the batches of a stream: nothing is kept of them, unless they are drawn
+again and again from rows at hand.
 
 For few columns the compiled float32 pass is the fastest, or a matrix product. For many, heads may pay even for one
 pass: of bytes along the columns as they are, which costs no rotation, or short ones along the principal axes, where few
@@ -18,9 +19,10 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel
-from distkmeans.kernels.choose import Choice
+from distkmeans.kernels.choose import ROOM, Choice, row_size, taken
 from distkmeans.kernels.dense import Dense, Frame
 from distkmeans.kernels.head import Axes, Form, Stages
+from distkmeans.kernels.kept import Kept
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
 
@@ -44,7 +46,8 @@ class Once:
     """Assigns whatever rows it is given, of the type and width of the choice's, to centroids like the choice's.
 
     kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows, total: of a later call and
-    of all, about, where there will be many; 0 for no trial. Raises InputError for a kernel that cannot be had.
+    of all, about, where there will be many; 0 for no trial. drawn: whether rows are drawn from the choice's, each several
+    times: their heads may be kept. Raises InputError for a kernel that cannot be had.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Once:
         tile_rows: int | None = None,
         rows: int = 0,
         total: int = 0,
+        drawn: bool = False,
     ) -> None:
         refusal = "" if kernel == "auto" else choice.refusal(kernel)
         if refusal:
@@ -61,24 +65,31 @@ class Once:
         self.choice, self.tile_rows = choice, tile_rows
         self.frame, self.total = Frame.around(choice.centroids, choice.reach), total
         names = [kernel] if kernel != "auto" else ["dense"] if tile_rows else ["triton", "narrow", "dense", "pruned"]
-        self.kind, self.stages = self._fastest([name for name in names if not choice.refusal(name)], rows)
+        names = [name for name in names if not choice.refusal(name)]
+        self.kind, self.stages = self._fastest([*names, "kept"] if drawn and "pruned" in names else names, rows)
         self.name = self._kernel(self.kind, self.stages, choice.rows[:0], choice.centroids).name
+        self.kept = self._kept(self.stages, choice.rows) if self.kind == "kept" and self.stages else None
 
-    def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
-        """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open."""
+    def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor, places: Tensor | None = None) -> int:
+        """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open.
+
+        places: int64 (n,), of the rows among those of the choice, if they are drawn from these.
+        """
+        if self.kept and places is not None:
+            return self.kept.assign(rows, places, centroids, labels)
         return self._kernel(self.kind, self.stages, rows, centroids).assign(centroids, labels)
 
     def _fastest(self, names: list[str], rows: int) -> tuple[str, Stages | None]:
         """Of these kernels, in the order of preference where there is no trial; and its heads."""
         choice = self.choice
-        if names == ["pruned"]:
-            return "pruned", as_they_are(choice.sample())
+        if names[0] == "pruned":
+            return names[-1], as_they_are(choice.sample())
         few = rows * choice.rows.shape[1] * len(choice.centroids) < WORTH or not len(choice.rows)
         if few or names[0] == "triton" or "pruned" not in names:
             return names[0], None
         sample = choice.rows[:: max(1, len(choice.rows) // min(rows, TRIAL_ROWS))][:TRIAL_ROWS].contiguous()
         contenders: list[tuple[str, Stages | None]] = [(names[0], None)]
-        contenders += [("pruned", stages) for stages in self._heads(sample)]
+        contenders += [(name, stages) for stages in self._heads(sample) for name in names if name in ("pruned", "kept")]
         best, least = contenders[0], math.inf
         for contender in contenders:
             seconds = self._seconds(*contender, sample, least)
@@ -101,13 +112,26 @@ class Once:
 
     def _seconds(self, name: str, stages: Stages | None, sample: Tensor, least: float) -> float:
         """Of a call with the sample: the better of two, or the first where the ``least`` is far below it."""
-        labels = torch.empty(len(sample), dtype=torch.int32)
+        labels, centroids = torch.empty(len(sample), dtype=torch.int32), self.choice.centroids
         seconds: list[float] = []
+        if name == "kept":
+            if stages is None or taken(stages.first.form, None) > ROOM * row_size(sample):
+                return math.inf
+            kept, places = self._kept(stages, sample), torch.arange(len(sample))
+            kept.assign(sample, places, centroids, labels)  # as for most rows, labels are known
         while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
             begin = time.perf_counter()
-            self._kernel(name, stages, sample, self.choice.centroids).assign(self.choice.centroids, labels)
+            if name == "kept":
+                kept.assign(sample, places, centroids, labels)
+            else:
+                self._kernel(name, stages, sample, centroids).assign(centroids, labels)
             seconds.append(time.perf_counter() - begin)
         return min(seconds)
+
+    def _kept(self, stages: Stages, rows: Tensor) -> Kept:
+        choice = self.choice
+        assert choice.library is not None
+        return Kept(rows, choice.library, stages, choice.reach, choice.exact)
 
     def _kernel(self, name: str, stages: Stages | None, rows: Tensor, centroids: Tensor) -> Kernel:
         choice = self.choice
@@ -117,7 +141,7 @@ class Once:
             return Fused(rows, centroids, choice.reach, None, choice.exact)
         if name == "narrow" and choice.library is not None:
             return Narrow(rows, choice.library, centroids, choice.reach, choice.exact, self.frame)
-        if name == "pruned" and choice.library is not None and stages is not None:
+        if name in ("pruned", "kept") and choice.library is not None and stages is not None:
             return Pruned(rows, choice.library, stages, choice.reach, choice.exact)
         return Dense(rows, centroids, choice.reach, self.tile_rows, choice.exact)
 

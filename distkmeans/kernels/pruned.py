@@ -38,11 +38,19 @@ class Pruned:
     """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, to float32 centroids."""
 
     def __init__(
-        self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool, may_copy: bool = False
+        self,
+        rows: Tensor,
+        library: native.Library,
+        stages: Stages,
+        largest: float,
+        exact: bool,
+        may_copy: bool = False,
+        records: tuple[Tensor, Tensor | None] | None = None,
     ) -> None:
+        """records: of the rows, and longer heads, where they are at hand: as of ``Stages.records``."""
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.name = f"{library.name} {stages}"
-        self.records, self.longer = stages.records(library, rows)
+        self.records, self.longer = records or stages.records(library, rows)
         self.places, self.row_by, self.may_copy = rows, native.ID, may_copy
         self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
@@ -57,15 +65,23 @@ class Pruned:
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         """Write the nearest centroid of each row into ``labels``; the number of rows left to the exact judge."""
-        if self.seen is None or len(self.seen) != len(centroids):
+        if self.seen is not None and len(self.seen) != len(centroids):
             self._begin()
             self.seen = None
+            self.records[:, native.LABEL] = -1
         moved = changed = torch.ones(len(centroids), dtype=torch.bool)
         if self.seen is not None:
             changed = self.library.follow(self.seen, centroids)
             moved = moved if self.forgotten else changed
         self.forgotten = False
-        task = self._task(centroids, moved, *self.aim.at(centroids, changed, guess=self.seen is None))
+        undecided = self.run(centroids, labels, moved, self.aim.at(centroids, changed, guess=self.seen is None))
+        if self.seen is None:
+            self.seen = centroids.clone()
+        return undecided
+
+    def run(self, centroids: Tensor, labels: Tensor, moved: Tensor, targets: list[Target]) -> int:
+        """``assign``, where the moved centroids, bool (K,), and the heads of all of them are known."""
+        task = self._task(centroids, moved, *targets)
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)
@@ -77,8 +93,6 @@ class Pruned:
         undecided = self._judge(centroids, written, task.opened) if self.exact else 0
         if written is not labels:
             labels.copy_(written)
-        if self.seen is None:
-            self.seen = centroids.clone()
         return undecided
 
     def start(self, labels: Tensor, clusters: int) -> None:
@@ -114,7 +128,6 @@ class Pruned:
             step=self.records.shape[1],
             words=self.stages.first.form.words,
             bits=self.stages.first.form.bits,
-            first=first,
             restricted=restricted,
             skip=self.may_skip and not first,
             centroids=centroids.data_ptr(),

@@ -91,7 +91,6 @@ class Assignment(ctypes.Structure):
         ("step", c_int32),
         ("words", c_int32),
         ("bits", c_int32),
-        ("first", c_int32),
         ("restricted", c_int32),
         ("skip", c_int32),
         ("row_by", c_int32),
@@ -458,6 +457,16 @@ class Library:
         stride, size = c_int64(rows.stride(0) * bytes_), c_int64(rows.shape[1] * bytes_)
         (source, target, at), step = _pointers(rows, into, records), records.shape[1]
         self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, threads_for(into.numel()))
+        return into
+
+    def draw(self, records: Tensor, labels: Tensor, which: Tensor) -> Tensor:
+        """Records (n, step), in blocks, of the rows ``which``, int64 (n,), with their int32 labels of (N,)."""
+        count, step = len(which), records.shape[1]
+        into = torch.empty(-(-count // ROWS) * ROWS, step, dtype=torch.int32)
+        into[count:] = 0
+        into[count:, ID] = -1
+        places = _pointers(records, labels, which, into)
+        self.handle.dkm_draw(*places, c_int64(count), step, threads_for(into.numel()))
         return into
 
     def bias(

@@ -147,7 +147,7 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
 static void V(open_record)(const Cutting *c, int64_t i, double square) {
     int32_t *record = c->records + (size_t)i * (size_t)c->record;
     memset(record, 0, HEADER * sizeof *record);
-    record[ID] = record[PLACE] = (int32_t)i;
+    record[ID] = record[PLACE] = (int32_t)i, record[LABEL] = -1;
     record[SQUARE] = as_int((float)(square * (1 - 8 * 0x1p-24)));
     record[HIGH] = as_int(FLT_MAX);
 }

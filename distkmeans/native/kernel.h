@@ -58,11 +58,15 @@ static inline void V(block)(int bits, const int32_t *rows, size_t step, const ui
         V(block16)(rows, step, panel, words, bias, threshold, mask);
 }
 
-/* The best integer score is a guess of the nearest centroid: it only has to be near for the pruning to work. */
+/* Of blocks with rows that have no label, the best integer score is a guess of the nearest centroid: it only has to be
+   near for the pruning to work. */
 static void V(guess)(const Assignment *a, int32_t *record, int blocks) {
     int32_t best[16 * ROWS], place[16 * ROWS];
     for (int b = 0; b < blocks; b++) {
         int32_t *rows = record + (size_t)b * ROWS * a->step;
+        int unknown = 0;
+        for (int r = 0; r < ROWS; r++) unknown |= rows[r * a->step + ID] >= 0 && rows[r * a->step + LABEL] < 0;
+        if (!unknown) continue;
         for (int i = 0; i < 16 * ROWS; i++) best[i] = INT32_MIN, place[i] = 0;
         for (int p = 0; p < a->all.count; p++) {
             const uint32_t *panel = a->all.words + (size_t)p * PANEL * a->words;
@@ -326,7 +330,7 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
     const int blocks = (int)(left < TILE ? left : TILE) / ROWS;
 
     near.count = queue.count = 0;
-    if (a->first) V(guess)(a, record, blocks);
+    V(guess)(a, record, blocks);
     for (int b = 0; b < blocks; b++) {
         int rows = 0;
         while (rows < ROWS && record[(size_t)(b * ROWS + rows) * a->step + ID] >= 0) rows++;

@@ -320,6 +320,28 @@ void dkm_gather(const void *from, int64_t stride, void *to, int64_t bytes, const
     parallel(gather_part, &g, threads);
 }
 
+typedef struct {
+    const int32_t *records, *labels;
+    const int64_t *which;
+    int32_t *into, step;
+    int64_t count;
+} Drawing;
+
+static void draw_part(void *argument, int part, int parts) {
+    const Drawing *d = argument;
+    for (int64_t i = d->count * part / parts; i < d->count * (part + 1) / parts; i++) {
+        int32_t *record = d->into + i * d->step;
+        memcpy(record, d->records + d->which[i] * d->step, sizeof(int32_t) * (size_t)d->step);
+        record[ID] = (int32_t)i, record[LABEL] = d->labels[d->which[i]];
+    }
+}
+/* Records of the rows ``which``, numbered by their places among these, with the rows' labels. */
+void dkm_draw(const int32_t *records, const int32_t *labels, const int64_t *which, int32_t *into, int64_t count, int32_t step,
+              int threads) {
+    Drawing d = {records, labels, which, into, step, count};
+    parallel(draw_part, &d, threads);
+}
+
 /* Heads (K, words) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */
 void dkm_pack(const uint32_t *heads, const int32_t *bias, const int32_t *map, int64_t count, int32_t words,
               uint32_t *panel, int32_t *panel_bias) {

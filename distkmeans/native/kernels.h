@@ -9,7 +9,7 @@ enum { MOST_TRIALS = 32, TRIED_TOGETHER = 8, LIMB = 26 };
 enum { EVERY = -1, ALWAYS = 1 << 30, FINE = 128, MOST_TOGETHER = 8 };
 enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
-   longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far. SQUARE: float, |X|^2, rounded
+   longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far, -1 for none. SQUARE: float, |X|^2, rounded
    down. LOW, HIGH: float bounds on the squared distance to the labelled centroid, HIGH is FLT_MAX where unknown. From
    MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float, (|e| - E)+ and |q|, and TOTAL: what unsigned
    bytes in place of the centroids' signed ones add to every product. See kernels/head.py. */
@@ -61,7 +61,7 @@ typedef struct {
     int64_t count; /* of records, a multiple of ROWS */
     int32_t *means; /* (blocks, words) */
     Shape *shapes;
-    int32_t step, words, bits, first, restricted, skip, row_by; /* row_by: ID or PLACE */
+    int32_t step, words, bits, restricted, skip, row_by; /* row_by: ID or PLACE */
     Panels all, some;
     const float *centroids;
     const uint8_t *moved;
@@ -314,6 +314,7 @@ static inline void prefetch_long(const Assignment *t, const int32_t *record) {
 }
 static inline void prefetch_rows(const Assignment *t, const int32_t *record, int count) {
     for (int r = 0; r < count; r++, record += t->step)
-        if (record[ID] >= 0 && (t->moved[record[LABEL]] || as_float(record[HIGH]) == FLT_MAX)) prefetch_row(&t->rows, record[t->row_by]);
+        if (record[ID] >= 0 && (as_float(record[HIGH]) == FLT_MAX || t->moved[record[LABEL]]))
+            prefetch_row(&t->rows, record[t->row_by]);
 }
 #endif

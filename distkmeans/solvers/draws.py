@@ -53,8 +53,11 @@ class Draws:
         """Of all rows together."""
         return self.total * self.unit
 
-    def batch(self, seed: int, step: int) -> Shard:
-        """This rank's rows of a batch, each counting once; their numbers are their places in it, 0 to size - 1."""
+    def batch(self, seed: int, step: int) -> tuple[Shard, Tensor]:
+        """This rank's rows of a batch, each counting once; their numbers are their places in it, 0 to size - 1.
+
+        And where they come from: int64 (n,), local positions.
+        """
         positions = torch.arange(self.size, device=self.shard.rows.device)
         places = Stream(seed, "minibatch/rows", step).below(positions, self.total) - self.before
         mine, local = positions, places
@@ -63,4 +66,4 @@ class Draws:
             local = places[mine]
         if self.mass is not None:
             local = torch.searchsorted(self.mass, local, right=True)
-        return Shard(self.shard.rows.index_select(0, local), 0, self.size, None, self.shard.name, mine)
+        return Shard(self.shard.rows.index_select(0, local), 0, self.size, None, self.shard.name, mine), local

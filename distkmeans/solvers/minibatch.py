@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.kernels.once import Once, OnceName, choice_for
 from distkmeans.problem import Problem
@@ -22,6 +22,10 @@ from distkmeans.solvers.learning import Task
 from distkmeans.solvers.lloyd import mean_variance, unscaled
 from distkmeans.solvers.online import Rule, State, learn, smooth
 from distkmeans.solvers.stream import Stream, StreamLearner
+
+
+SEVERAL = 2
+"""Times that a row is drawn, on average, from which heads of all rows may be kept."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class MiniBatch:
             choice = choice_for(problem.shard.rows, centroids, scale.largest, problem.exact)
             share, own = (-(-rows // problem.world.size) for rows in (size, total))
             expected = own + min(own, steps * share)  # labels, and batches of a pass: more may come
-            kernel = Once(choice, self.kernel, self.tile_rows, share, expected)
+            drawn = not problem.frugal and steps * share >= SEVERAL * own
+            kernel = Once(choice, self.kernel, self.tile_rows, share, expected, drawn)
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
         return Course(Draws.of(problem, size), scale, kernel, steps, limit)
 
@@ -98,8 +103,17 @@ class MiniBatch:
     def step(self, problem: Problem, course: Course, state: State) -> None:
         """One batch: draw, assign, add up, move the centres. A collective: one all-reduce, two where some starve."""
         world, scale = problem.world, course.scale
-        take = functools.partial(course.draws.batch, state.seed, state.step)
-        found = measure(world, scale, take, state.centroids, state.hashes, course.kernel.assign)
+        places: list[Tensor] = []
+
+        def take() -> Shard:
+            shard, local = course.draws.batch(state.seed, state.step)
+            places.append(local)
+            return shard
+
+        def assign(rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
+            return course.kernel.assign(rows, centroids, labels, places[0])
+
+        found = measure(world, scale, take, state.centroids, state.hashes, assign)
         learn(world, problem.metric, scale, found, state, self.rule)
         smooth(state, course.draws.size / (course.draws.shard.total + 1), self.patience, course.limit)
 

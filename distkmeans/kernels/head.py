@@ -388,7 +388,7 @@ def _cut(compiled: native.Library, axes: Axes, values: Tensor, stages: list[nati
     wide = axes.centre.dtype == torch.float64
     lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
     scratch = torch.empty(
-        torch.get_num_threads(), native.MOST_TOGETHER * (values.shape[1] + lanes), dtype=axes.centre.dtype
+        native.threads(), native.MOST_TOGETHER * (values.shape[1] + lanes), dtype=axes.centre.dtype
     )
     task = native.Cutting(
         values=native.Rows.of(values),

@@ -70,6 +70,11 @@ class Once:
         self.name = self._kernel(self.kind, self.stages, choice.rows[:0], choice.centroids).name
         self.kept = self._kept(self.stages, choice.rows) if self.kind == "kept" and self.stages else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether all of the work is that of the compiled kernels."""
+        return self.kind in ("narrow", "pruned", "kept")
+
     def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor, places: Tensor | None = None) -> int:
         """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open.
 

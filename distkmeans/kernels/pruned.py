@@ -30,6 +30,8 @@ STRAYED = 0.3
 """The same, before the panels are made anew."""
 PLACED, MISPLACED = 20, 1.0
 """Passes before rows are moved to the place of their records, which costs what ten or more save; then, as DISORDER."""
+SIGNS = -0x7F7F7F80
+"""0x80808080, the highest bits of four bytes, as int32."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
 
@@ -273,7 +275,8 @@ class Aim:
 
 def unsigned(heads: Tensor) -> Tensor:
     """Centroids' heads as words, int32 (K, words): bytes are unsigned, 128 more than they were."""
-    return (heads.view(torch.uint8) ^ 128 if heads.dtype == torch.int8 else heads).view(torch.int32)
+    words = heads.view(torch.int32)
+    return words ^ SIGNS if heads.dtype == torch.int8 else words
 
 
 def padded(count: int) -> int:
@@ -287,7 +290,7 @@ def in_panels(order: Tensor) -> Tensor:
 
 def of_levels(order: Tensor, level: Tensor | None) -> tuple[Tensor, Tensor]:
     """Panels of one level each, with padding; and that of each panel, uint8. level: of every centroid, None for 0."""
-    if level is None:
+    if level is None or not len(order):
         panels = in_panels(order)
         return panels, torch.zeros(len(panels) // native.PANEL, dtype=torch.uint8)
     each = [in_panels(order[level[order] == height]) for height in range(native.LEVELS)]

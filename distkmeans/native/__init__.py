@@ -7,10 +7,11 @@ that the processor has. ``python -m distkmeans.native`` builds them in a checkou
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
@@ -323,7 +324,7 @@ class Library:
             c_void_p(after.data_ptr()),
             c_int64(len(after)),
             self.variant,
-            torch.get_num_threads(),
+            threads(),
         )
         if moved < 0:
             raise MemoryError("no memory for the rows that change clusters")
@@ -357,7 +358,7 @@ class Library:
         """
         count, limbs, columns = sums.shape
         means, is_open = torch.empty(count, columns - 1), torch.empty(count, columns - 1, dtype=torch.bool)
-        scratch = torch.empty(torch.get_num_threads(), 2 * columns, dtype=torch.float64)
+        scratch = torch.empty(threads(), 2 * columns, dtype=torch.float64)
         used = sums.contiguous(), up.contiguous()
         places = [tensor.data_ptr() for tensor in (*used, means, is_open, scratch)]
         task = Means(*places, count=count, limbs=limbs, dims=columns - 1)
@@ -413,7 +414,7 @@ class Library:
     ) -> Tensor:
         was, now = (t if t.stride(1) == 1 else t.contiguous() for t in (was, now))
         shift = torch.empty(len(now), dtype=torch.float64)
-        scratch = torch.empty(torch.get_num_threads(), 2 * now.shape[1], dtype=torch.float64)
+        scratch = torch.empty(threads(), 2 * now.shape[1], dtype=torch.float64)
         places = [None if t is None else t.data_ptr() for t in (which, shift, scratch, hashes, moved)]
         self.run("steps", Steps(Rows.of(was), Rows.of(now), *places, scale=scale, count=len(now)), 2 * now.numel())
         return shift
@@ -432,7 +433,7 @@ class Library:
         """
         count, dims = old.shape
         means, gained = torch.empty(count, dims, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
-        scratch = torch.empty(torch.get_num_threads(), 2 * dims + 1, dtype=torch.float64)
+        scratch = torch.empty(threads(), 2 * dims + 1, dtype=torch.float64)
         used = sums.contiguous(), up.contiguous(), before.contiguous()
         old = old.contiguous()
         inputs, outputs = ([t.data_ptr() for t in group] for group in (used, (means, gained, scratch)))
@@ -493,8 +494,36 @@ class Library:
         return panels, constants
 
 
+_threads: int | None = None
+
+
+def threads() -> int:
+    """Of the kernels: as many as torch has, or had before ``small_steps``."""
+    return _threads or torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def small_steps(small: bool = True) -> Iterator[None]:
+    """Within, if ``small``, torch works on one thread and the kernels on as many as before.
+
+    For many operations on small tensors: to wake other threads for each costs more than they save.
+    """
+    global _threads
+    before, outer = torch.get_num_threads(), _threads
+    if not small or before == 1:
+        yield
+        return
+    _threads = outer or before
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _threads = outer
+
+
 def threads_for(work: int) -> int:
-    return max(1, min(torch.get_num_threads(), work // GRAIN))
+    return max(1, min(threads(), work // GRAIN))
 
 
 def _pointers(*tensors: Tensor) -> Iterable[c_void_p]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.kernels.once import Once, OnceName, choice_for
@@ -26,13 +27,16 @@ from distkmeans.solvers.stream import Stream, StreamLearner
 
 SEVERAL = 2
 """Times that a row is drawn, on average, from which heads of all rows may be kept."""
+SMALL = 1 << 22
+"""Values of a rank's part of a batch up to which torch works on one thread: it copies them, as fast as memory allows."""
 
 
 @dataclass(frozen=True)
 class Course:
     """What follows from the problem alone, made once: nothing in it changes from step to step.
 
-    steps: at most. limit: of the squared shift, at the safe scale; None for none.
+    steps: at most. limit: of the squared shift, at the safe scale; None for none. small: whether torch's own part of a
+    step is too small for more than one thread.
     """
 
     draws: Draws
@@ -40,6 +44,7 @@ class Course:
     kernel: Once
     steps: int
     limit: float | None
+    small: bool
 
 
 @solvers.register("minibatch")
@@ -86,7 +91,8 @@ class MiniBatch:
             drawn = not problem.frugal and steps * share >= SEVERAL * own
             kernel = Once(choice, self.kernel, self.tile_rows, share, expected, drawn)
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
-        return Course(Draws.of(problem, size), scale, kernel, steps, limit)
+        small = kernel.compiled and share * problem.shard.dims < SMALL
+        return Course(Draws.of(problem, size), scale, kernel, steps, limit, small)
 
     def run(
         self, problem: Problem, course: Course, state: State, on_record: Callable[[Record], None] = lambda record: None
@@ -113,8 +119,9 @@ class MiniBatch:
         def assign(rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
             return course.kernel.assign(rows, centroids, labels, places[0])
 
-        found = measure(world, scale, take, state.centroids, state.hashes, assign)
-        learn(world, problem.metric, scale, found, state, self.rule)
+        with native.small_steps(course.small):
+            found = measure(world, scale, take, state.centroids, state.hashes, assign)
+            learn(world, problem.metric, scale, found, state, self.rule)
         smooth(state, course.draws.size / (course.draws.shard.total + 1), self.patience, course.limit)
 
     def learner(self, task: Task) -> StreamLearner:

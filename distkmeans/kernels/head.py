@@ -387,9 +387,7 @@ def _compiled_heads(
 def _cut(compiled: native.Library, axes: Axes, values: Tensor, stages: list[native.Stage], **places: int) -> None:
     wide = axes.centre.dtype == torch.float64
     lanes = 0 if axes.stripes is None else axes.stripes.shape[0] * native.STRIPE
-    scratch = torch.empty(
-        native.threads(), native.MOST_TOGETHER * (values.shape[1] + lanes), dtype=axes.centre.dtype
-    )
+    scratch = torch.empty(native.threads(), native.MOST_TOGETHER * (values.shape[1] + lanes), dtype=axes.centre.dtype)
     task = native.Cutting(
         values=native.Rows.of(values),
         centre=axes.centre.data_ptr(),

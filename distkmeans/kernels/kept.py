@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distkmeans import native
 from distkmeans.kernels.head import Stages
-from distkmeans.kernels.pruned import Aim, Pruned
+from distkmeans.kernels.pruned import Aim, Costs, Pruned
 
 
 class Kept:
@@ -21,13 +21,15 @@ class Kept:
         self.labels = torch.full((len(rows),), -1, dtype=torch.int32)
         self.unknown, self.aim = True, Aim(stages)
 
-    def assign(self, rows: Tensor, places: Tensor, centroids: Tensor, labels: Tensor) -> int:
-        """As of a kernel, for rows (n, D) that stand at these places, int64 (n,), among all."""
+    def assign(
+        self, rows: Tensor, places: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None
+    ) -> int:
+        """As of a kernel, for rows (n, D) that stand at these places, int64 (n,), among all; and what they cost."""
         records = self.library.draw(self.records, self.labels, places), self.longer
         self.unknown = self.unknown and bool((self.labels < 0).any())
         everyone = torch.ones(len(centroids), dtype=torch.bool)
         kernel = Pruned(rows, self.library, self.stages, self.largest, self.exact, records=records)
         kernel.aim = self.aim
-        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone, guess=self.unknown))
+        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone, guess=self.unknown), costs)
         self.labels[places] = labels.to(torch.int32)
         return undecided

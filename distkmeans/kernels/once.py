@@ -24,7 +24,7 @@ from distkmeans.kernels.dense import Dense, Frame
 from distkmeans.kernels.head import Axes, Form, Stages
 from distkmeans.kernels.kept import Kept
 from distkmeans.kernels.narrow import Narrow
-from distkmeans.kernels.pruned import Pruned
+from distkmeans.kernels.pruned import Costs, Pruned
 
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
@@ -75,13 +75,21 @@ class Once:
         """Whether all of the work is that of the compiled kernels."""
         return self.kind in ("narrow", "pruned", "kept")
 
-    def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor, places: Tensor | None = None) -> int:
+    def assign(
+        self,
+        rows: Tensor,
+        centroids: Tensor,
+        labels: Tensor,
+        costs: Costs | None = None,
+        places: Tensor | None = None,
+    ) -> int:
         """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open.
 
-        places: int64 (n,), of the rows among those of the choice, if they are drawn from these.
+        costs: of the rows, filled if they are found on the way. places: int64 (n,), of the rows among those of the
+        choice, if they are drawn from these.
         """
         if self.kept and places is not None:
-            return self.kept.assign(rows, places, centroids, labels)
+            return self.kept.assign(rows, places, centroids, labels, costs)
         return self._kernel(self.kind, self.stages, rows, centroids).assign(centroids, labels)
 
     def _fastest(self, names: list[str], rows: int) -> tuple[str, Stages | None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,6 +35,22 @@ SIGNS = -0x7F7F7F80
 """0x80808080, the highest bits of four bytes, as int32."""
 KEPT = 0.7
 """Share of blocks above which skipping does not pay for its own test."""
+
+
+@dataclass
+class Costs:
+    """found: float64 (n,), for |scale (x - c)|^2 of each row and its centroid, -1 of rows left open; filled: whether."""
+
+    found: Tensor
+    scale: float
+    filled: bool = False
+
+    @staticmethod
+    def of(rows: int, exponent: int) -> Costs | None:
+        """scale: 2**exponent, None for one beyond float64."""
+        if not -1022 <= exponent <= 1023:
+            return None
+        return Costs(torch.empty(rows, dtype=torch.float64), 2.0**exponent)
 
 
 class Pruned:
@@ -81,9 +98,15 @@ class Pruned:
             self.seen = centroids.clone()
         return undecided
 
-    def run(self, centroids: Tensor, labels: Tensor, moved: Tensor, targets: list[Target]) -> int:
+    def run(
+        self, centroids: Tensor, labels: Tensor, moved: Tensor, targets: list[Target], costs: Costs | None = None
+    ) -> int:
         """``assign``, where the moved centroids, bool (K,), and the heads of all of them are known."""
         task = self._task(centroids, moved, *targets)
+        if costs:
+            scratch = torch.empty(native.threads(), 2 * centroids.shape[1], dtype=torch.float64)
+            task.costs, task.scratch, task.scale = costs.found.data_ptr(), scratch.data_ptr(), costs.scale
+            costs.filled = True
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task.labels, task.open = written.data_ptr(), self.open.data_ptr()
         task.room = len(self.open)

@@ -106,6 +106,9 @@ class Assignment(ctypes.Structure):
         ("absolute", c_float),
         ("labels", c_void_p),
         ("open", c_void_p),
+        ("costs", c_void_p),
+        ("scratch", c_void_p),
+        ("scale", c_double),
         ("room", c_int64),
         ("opened", c_int64),
         ("next", c_int64),
@@ -458,6 +461,14 @@ class Library:
         stride, size = c_int64(rows.stride(0) * bytes_), c_int64(rows.shape[1] * bytes_)
         (source, target, at), step = _pointers(rows, into, records), records.shape[1]
         self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, threads_for(into.numel()))
+        return into
+
+    def take(self, rows: Tensor, which: Tensor) -> Tensor:
+        """Rows ``which``, int64 (n,), of rows (N, D) with contiguous columns: (n, D)."""
+        into = rows.new_empty(len(which), rows.shape[1])
+        stride, size = (c_int64(many * rows.element_size()) for many in (rows.stride(0), rows.shape[1]))
+        source, at, target = _pointers(rows, which, into)
+        self.handle.dkm_rows(source, stride, at, target, size, c_int64(len(which)), threads_for(into.numel()))
         return into
 
     def draw(self, records: Tensor, labels: Tensor, which: Tensor) -> Tensor:

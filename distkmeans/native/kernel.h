@@ -315,8 +315,10 @@ static void V(decide)(Assignment *a, int32_t *record, int32_t place, int row, Fo
     tell(a, place, label, left);
 }
 
+static double V(step_of)(const Rows *now, int64_t i, const Rows *was, int64_t j, double scale, double *scratch);
+
 /* ahead: how many of the records that follow the tile's come next. */
-static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
+static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts, double *scratch) {
     uint32_t mask[BLOCKS][GROUP][ROWS];
     int32_t threshold[TILE], least[ROWS];
     Found found[TILE];
@@ -326,6 +328,7 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
     int nkept[BLOCKS];
     uint8_t everyone[BLOCKS];
     int32_t *record = a->records + (size_t)tile * TILE * a->step;
+    const Rows centroids = {a->centroids, a->rows.dims, F32, a->rows.dims};
     const int64_t left = a->count - tile * TILE;
     const int blocks = (int)(left < TILE ? left : TILE) / ROWS;
 
@@ -384,9 +387,10 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts) {
         row[LABEL] = found[r].label;
         row[LOW] = as_int(toward(found[r].low, -1)), row[HIGH] = as_int(toward(found[r].high, 1));
         a->labels[row[ID]] = found[r].label;
-        if (found[r].near) {
-            V(decide)(a, row, (int32_t)(tile * TILE + r), r, found + r, &near);
-        }
+        if (found[r].near) V(decide)(a, row, (int32_t)(tile * TILE + r), r, found + r, &near);
+        if (!a->costs) continue;
+        const int open = found[r].near && as_float(row[HIGH]) == FLT_MAX;
+        a->costs[row[ID]] = open ? -1 : V(step_of)(&a->rows, row[a->row_by], &centroids, row[LABEL], a->scale, scratch);
     }
 }
 
@@ -395,13 +399,13 @@ static void V(assign_part)(void *argument, int part, int parts) {
     Counts counts = {0};
     /* one after another, so that the next one's rows can be fetched meanwhile */
     const int64_t share = a->count / TILE / (8 * parts), many = share < 1 ? 1 : share < 8 ? share : 8;
-    (void)part;
+    double *scratch = a->costs ? a->scratch + (size_t)part * 2 * (size_t)a->rows.dims : 0;
     for (;;) {
         const int64_t first = __atomic_fetch_add(&a->next, many, __ATOMIC_RELAXED);
         if (first * TILE >= a->count) break;
         for (int64_t tile = first; tile < first + many && tile * TILE < a->count; tile++) {
             const int64_t left = tile + 1 < first + many ? a->count - (tile + 1) * TILE : 0;
-            V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts);
+            V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts, scratch);
         }
     }
     __atomic_fetch_add(&a->counts.pairs, counts.pairs, __ATOMIC_RELAXED);

@@ -335,6 +335,29 @@ static void draw_part(void *argument, int part, int parts) {
         record[ID] = (int32_t)i, record[LABEL] = d->labels[d->which[i]];
     }
 }
+/* Rows ``which`` of others, ``bytes`` each and ``stride`` apart. */
+typedef struct {
+    const char *from;
+    const int64_t *which;
+    char *to;
+    int64_t stride, bytes, count;
+} Taking;
+
+static void take_part(void *argument, int part, int parts) {
+    enum { AHEAD = 4 };
+    const Taking *t = argument;
+    const int64_t end = t->count * (part + 1) / parts;
+    for (int64_t i = t->count * part / parts; i < end; i++) {
+        if (i + AHEAD < end)
+            for (int64_t at = 0; at < t->bytes; at += 64) __builtin_prefetch(t->from + t->which[i + AHEAD] * t->stride + at);
+        memcpy(t->to + i * t->bytes, t->from + t->which[i] * t->stride, (size_t)t->bytes);
+    }
+}
+void dkm_rows(const void *from, int64_t stride, const int64_t *which, void *to, int64_t bytes, int64_t count, int threads) {
+    Taking t = {from, which, to, stride, bytes, count};
+    parallel(take_part, &t, threads);
+}
+
 /* Records of the rows ``which``, numbered by their places among these, with the rows' labels. */
 void dkm_draw(const int32_t *records, const int32_t *labels, const int64_t *which, int32_t *into, int64_t count, int32_t step,
               int threads) {

@@ -278,7 +278,17 @@ static int64_t V(hash_of)(const double *values, int dims) {
     return (int64_t)hash;
 }
 
-/* How far rows lie apart, squared, summed over columns in the fixed order of exact/floats.sum_columns. */
+/* The sum of values, which are overwritten, in the fixed order of exact/floats.sum_columns. */
+static double V(halved)(double *values, int many) {
+    for (int count = many; count > 1; count = count / 2 + count % 2) {
+        const int half = count / 2;
+        for (int d = 0; d < half; d++) values[d] += values[half + d];
+        if (count % 2) values[half] = values[2 * half];
+    }
+    return many ? values[0] : 0;
+}
+
+/* How far rows lie apart, squared, summed over columns. */
 static void V(steps_part)(void *argument, int part, int parts) {
     const Steps *s = argument;
     const int dims = s->now.dims;
@@ -294,13 +304,19 @@ static void V(steps_part)(void *argument, int part, int parts) {
             was[d] = step * step;
         }
         if (s->moved) s->moved[i] = (uint8_t)moved;
-        for (int count = dims; count > 1; count = count / 2 + count % 2) {
-            const int half = count / 2;
-            for (int d = 0; d < half; d++) was[d] += was[half + d];
-            if (count % 2) was[half] = was[2 * half];
-        }
-        s->shift[i] = dims ? was[0] : 0;
+        s->shift[i] = V(halved)(was, dims);
     }
+}
+
+/* Of row i of ``now`` and row j of ``was``. scratch: 2 dims. */
+static double V(step_of)(const Rows *now, int64_t i, const Rows *was, int64_t j, double scale, double *scratch) {
+    double *from = scratch + now->dims;
+    V(widened)(now, i, scratch), V(widened)(was, j, from);
+    for (int d = 0; d < now->dims; d++) {
+        const double step = scratch[d] * scale - from[d] * scale;
+        from[d] = step * step;
+    }
+    return V(halved)(from, now->dims);
 }
 
 /* Means of all rows so far and those that the limb sums add, as Measured.joined of solvers/batch.py forms them. */

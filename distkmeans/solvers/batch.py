@@ -17,11 +17,12 @@ from distkmeans.exact import floats
 from distkmeans.exact.fixed_point import Grid
 from distkmeans.exact.floats import mixed
 from distkmeans.kernels.dense import largest_of
+from distkmeans.kernels.pruned import Costs
 from distkmeans.stats import ClusterSums, distances, safe_exponent, tally, to_float
 from distkmeans.world import World
 
-Assign = Callable[[Tensor, Tensor, Tensor], int]
-"""(rows (n, D), centroids (K, D), labels (n,) to be written) -> rows that the kernel's fast pass left open."""
+Assign = Callable[[Tensor, Tensor, Tensor, Costs | None], int]
+"""(rows (n, D), centroids (K, D), labels (n,) and costs to be written) -> rows that the kernel's fast pass left open."""
 COST_LIMBS = 5
 """Distances count down to about 2**-170 of the largest that there can be."""
 
@@ -102,9 +103,10 @@ def measure(
     try:
         shard = take()
         labels = torch.empty(len(shard), dtype=torch.int32, device=centroids.device)
-        counters[0] = assign(shard.rows, centroids, labels)
+        each = Costs.of(len(shard), scale.by)
+        counters[0] = assign(shard.rows, centroids, labels, each)
         tally(shard, None, labels, sums)
-        costs.copy_(cost_limbs(shard, centroids, labels, scale))
+        costs.copy_(cost_limbs(shard, centroids, labels, scale, each))
         if world.size > 1:
             checksums[world.rank] = mixed(hashes.view(1, -1))[0]
     except Exception as error:
@@ -121,12 +123,17 @@ def measure(
     return Measured(shard, sums, to_float(total), judged)
 
 
-def cost_limbs(shard: Shard, centroids: Tensor, labels: Tensor, scale: Scale) -> Tensor:
-    """int64 (COST_LIMBS,): the sum of weight * |2**by (x - c)|^2 over this rank's rows.
+def cost_limbs(shard: Shard, centroids: Tensor, labels: Tensor, scale: Scale, known: Costs | None) -> Tensor:
+    """int64 (COST_LIMBS,): the sum of weight * |2**by (x - c)|^2 over this rank's rows, some of which are known.
 
     Each row's is float64 in a fixed order; their sum is one of integers, so that no order can change it.
     """
-    costs = distances(shard.rows, centroids, labels, scale.by)
+    if known is None or not known.filled:
+        costs = distances(shard.rows, centroids, labels, scale.by)
+    else:
+        costs, unknown = known.found, (known.found < 0).nonzero().flatten()
+        if len(unknown):
+            costs[unknown] = distances(shard.rows[unknown], centroids, labels[unknown], scale.by)
     if shard.weights is not None:
         costs = costs * shard.weights.to(torch.float64)
     return scale.costs.total(costs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data.shard import Shard
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
@@ -66,4 +67,9 @@ class Draws:
             local = places[mine]
         if self.mass is not None:
             local = torch.searchsorted(self.mass, local, right=True)
-        return Shard(self.shard.rows.index_select(0, local), 0, self.size, None, self.shard.name, mine), local
+        rows, compiled = self.shard.rows, native.library_for(self.shard.rows)
+        if compiled is not None and rows.stride(1) == 1:
+            drawn = compiled.take(rows, local)
+        else:
+            drawn = rows.index_select(0, local)
+        return Shard(drawn, 0, self.size, None, self.shard.name, mine), local

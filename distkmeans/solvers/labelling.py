@@ -42,7 +42,8 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
             chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])
-            kernel.assign(chunk.rows, centroids, labels[rows], torch.arange(rows.start, rows.stop) if kernel.kept else None)
+            places = torch.arange(rows.start, rows.stop) if kernel.kept else None
+            kernel.assign(chunk.rows, centroids, labels[rows], places=places)
             tally(chunk, None, labels[rows], sums)
     world.sum_(sums.limbs)
     world.sum_(sums.counts)

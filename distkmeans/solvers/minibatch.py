@@ -13,6 +13,7 @@ from distkmeans import native
 from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.kernels.once import Once, OnceName, choice_for
+from distkmeans.kernels.pruned import Costs
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
@@ -23,7 +24,6 @@ from distkmeans.solvers.learning import Task
 from distkmeans.solvers.lloyd import mean_variance, unscaled
 from distkmeans.solvers.online import Rule, State, learn, smooth
 from distkmeans.solvers.stream import Stream, StreamLearner
-
 
 SEVERAL = 2
 """Times that a row is drawn, on average, from which heads of all rows may be kept."""
@@ -116,8 +116,8 @@ class MiniBatch:
             places.append(local)
             return shard
 
-        def assign(rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
-            return course.kernel.assign(rows, centroids, labels, places[0])
+        def assign(rows: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None) -> int:
+            return course.kernel.assign(rows, centroids, labels, costs, places[0])
 
         with native.small_steps(course.small):
             found = measure(world, scale, take, state.centroids, state.hashes, assign)

@@ -40,8 +40,8 @@ MOST_NARROW = 128
 """Columns that the kernel for narrow rows can take."""
 MOST_TRIALS = 32
 """Centres on trial in a round of greedy k-means++."""
-GRAIN = 1 << 15
-"""Elements of work for each thread, as in torch."""
+GRAIN = 1 << 17
+"""Elements of work for each thread: what takes longer than to wake one that sleeps."""
 
 
 class Rows(ctypes.Structure):

@@ -57,7 +57,7 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touc
     old, new: labels (n,) of the shard's rows; ``old`` is None where no row is in any cluster yet. touched: bool (K,):
     the clusters that rows leave or enter are marked in it.
     """
-    compiled = native.library_for(shard.rows)
+    compiled = native.library_for(shard.stored[0])
     if compiled is not None and new.dtype == torch.int32 and _fits_compiled(shard, into.grid):
         return _tally_compiled(compiled, shard, old, new, into, touched)
     if touched is not None:
@@ -83,7 +83,7 @@ def tally(shard: Shard, old: Tensor | None, new: Tensor, into: ClusterSums, touc
 def _fits_compiled(shard: Shard, grid: Grid) -> bool:
     """Products with the weights are exact in float64, limbs' units are normal numbers, rows are whole in memory."""
     exact = shard.weights is None or shard.bits + shard.weight_bits <= 53
-    return exact and grid.tables is not None and shard.rows.stride(1) == 1 and len(shard) < 2**31
+    return exact and grid.tables is not None and shard.stored[0].stride(1) == 1 and len(shard) < 2**31
 
 
 def _tally_compiled(
@@ -97,9 +97,11 @@ def _tally_compiled(
     assert into.grid.tables is not None
     down, up = into.grid.tables
     weights = None if shard.weights is None else shard.weights.contiguous()
+    rows, which = shard.stored
     return compiled.tally(
         native.Tally(
-            rows=native.Rows.of(shard.rows),
+            rows=native.Rows.of(rows),
+            which=None if which is None else which.data_ptr(),
             weights=None if weights is None else weights.data_ptr(),
             down=down.data_ptr(),
             up=up.data_ptr(),

@@ -126,7 +126,7 @@ class TestBatches:
     def numbers(self, weights: np.ndarray | None, size: int, steps: int) -> np.ndarray:
         rows = np.arange(50, dtype=np.float64)[:, None]
         draws = Draws.of(posed(World(), rows, weights), size)
-        return np.array([draws.batch(7, step)[0].rows.flatten().numpy() for step in range(steps)]).astype(int)
+        return np.array([draws.batch(7, step).rows.flatten().numpy() for step in range(steps)]).astype(int)
 
     def test_every_row_is_as_likely(self) -> None:
         drawn = self.numbers(None, 40, 500)
@@ -165,7 +165,7 @@ class TestScikitLearnsRules:
         course, state = solver.course(problem, centroids), State.start(centroids, 5)
         batches = []
         for _ in range(steps):
-            batches.append(course.draws.batch(5, state.step)[0].rows.numpy())
+            batches.append(course.draws.batch(5, state.step).rows.numpy())
             solver.step(problem, course, state)
         return state, batches
 
@@ -184,7 +184,7 @@ class TestScikitLearnsRules:
         course, own = solver.course(problem, centroids), State.start(centroids, 5)
         centres, counts, smoothed, least, idle, stopped = self.x[:8].copy(), np.zeros(8), None, None, 0, 0
         for step in range(600):
-            batch = course.draws.batch(5, step)[0].rows.numpy()
+            batch = course.draws.batch(5, step).rows.numpy()
             distances = ((batch[:, None] - centres) ** 2).sum(2)
             labels, cost = distances.argmin(1), distances.min(1).sum() / 100
             for cluster in range(8):
@@ -240,7 +240,7 @@ class TestStarvedCentres:
         solver = MiniBatch(batch_size=batch, reassignment_ratio=ratio)
         course, state = solver.course(problem, centroids), State.start(centroids, 0)
         state.weights, state.since = torch.tensor(weights, dtype=torch.float64), since
-        rows = course.draws.batch(0, 0)[0].rows.numpy()
+        rows = course.draws.batch(0, 0).rows.numpy()
         solver.step(problem, course, state)
         return state, rows
 
@@ -302,7 +302,7 @@ def test_decay_forgets() -> None:
     problem, centroids = problem_of(x), torch.tensor([[0.5, 0.5], [10.5, 10.5]], dtype=torch.float64)
     solver = MiniBatch(batch_size=30, decay=0.7)
     course, state = solver.course(problem, centroids), State.start(centroids, 0)
-    batches = [course.draws.batch(0, step)[0].rows.numpy() for step in range(9)]
+    batches = [course.draws.batch(0, step).rows.numpy() for step in range(9)]
     for _ in batches:
         solver.step(problem, course, state)
     for cluster, mine in enumerate((x[:, 0] < 5, x[:, 0] > 5)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.data import Source
 from distkmeans.data.npy import NpyFiles
 from distkmeans.errors import InputError
@@ -40,6 +42,11 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """Rows (N, D) in memory, and which of them these are, int64 (n,); None for all, one after another."""
+        return self.rows, None
 
     @property
     def dims(self) -> int:
@@ -105,6 +112,49 @@ class Shard:
         local = torch.searchsorted(self.picked, numbers.contiguous()).clamp(max=max(0, len(self) - 1))
         mine = (self.picked[local] == numbers) if len(self) else torch.zeros_like(numbers, dtype=torch.bool)
         return local[mine], mine
+
+
+class Drawn(Shard):
+    """Rows drawn from those of a shard, which counts them once each; they are only brought together when asked for.
+
+    local: int64 (n,), where they are. numbers: int64 (n,), ascending, of ``total``.
+    """
+
+    source: Shard
+    local: Tensor
+
+    def __init__(self, source: Shard, local: Tensor, numbers: Tensor, total: int) -> None:
+        fields = {"source": source, "local": local, "start": 0, "total": total, "weights": None, "name": source.name}
+        vars(self).update(fields, picked=numbers)
+
+    def __len__(self) -> int:
+        return len(self.local)
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        rows, compiled = self.source.rows, native.library_for(self.source.rows)
+        if compiled is not None and rows.stride(1) == 1:
+            return compiled.take(rows, self.local)
+        return rows.index_select(0, self.local)
+
+    @property
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        return (self.rows, None) if "rows" in vars(self) else (self.source.rows, self.local)
+
+    @property
+    def dims(self) -> int:
+        return self.source.dims
+
+    @property
+    def bits(self) -> int:
+        return self.source.bits
+
+    def fetch(self, world: World, numbers: Tensor) -> Tensor:
+        """As of any shard."""
+        found = torch.zeros(len(numbers), self.dims, dtype=torch.float64, device=self.local.device)
+        place, mine = self.local_of(numbers)
+        found[mine] = self.source.rows[self.local[place]].to(torch.float64)
+        return world.sum_(found)
 
 
 def compact(rows: Tensor) -> Tensor:

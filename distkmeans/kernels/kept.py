@@ -1,5 +1,6 @@
-"""Labels of rows that are drawn again and again from those at hand: heads of all are cut once, and a row's last label is
-the guess for its next.
+"""Labels of rows that are drawn again and again from those at hand.
+
+Heads of all of them are cut once, and a row's last label is the guess for its next.
 """
 
 from __future__ import annotations
@@ -13,23 +14,21 @@ from distkmeans.kernels.pruned import Aim, Costs, Pruned
 
 
 class Kept:
-    """Assigns rows drawn from these (N, D), which ``largest`` bounds, and centroids like those that follow."""
+    """Assigns some of these rows (N, D), none of whose values, nor a centroid's, exceeds ``largest``."""
 
     def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool) -> None:
-        self.library, self.stages, self.largest, self.exact = library, stages, largest, exact
+        self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.records, self.longer = stages.records(library, rows)
         self.labels = torch.full((len(rows),), -1, dtype=torch.int32)
         self.unknown, self.aim = True, Aim(stages)
 
-    def assign(
-        self, rows: Tensor, places: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None
-    ) -> int:
-        """As of a kernel, for rows (n, D) that stand at these places, int64 (n,), among all; and what they cost."""
-        records = self.library.draw(self.records, self.labels, places), self.longer
+    def assign(self, which: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
+        """As of a kernel, of the rows ``which``, int64 (n,); costs: filled."""
+        records = self.library.draw(self.records, self.labels, which), self.longer
         self.unknown = self.unknown and bool((self.labels < 0).any())
         everyone = torch.ones(len(centroids), dtype=torch.bool)
-        kernel = Pruned(rows, self.library, self.stages, self.largest, self.exact, records=records)
+        kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=records)
         kernel.aim = self.aim
         undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone, guess=self.unknown), costs)
-        self.labels[places] = labels.to(torch.int32)
+        self.labels[which] = labels.to(torch.int32)
         return undecided

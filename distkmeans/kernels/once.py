@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from distkmeans import native
+from distkmeans.data.shard import Drawn, Shard
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import ROOM, Choice, row_size, taken
@@ -46,8 +47,8 @@ class Once:
     """Assigns whatever rows it is given, of the type and width of the choice's, to centroids like the choice's.
 
     kernel: its name, or auto. tile_rows: of the dense kernel, which a number asks for. rows, total: of a later call and
-    of all, about, where there will be many; 0 for no trial. drawn: whether rows are drawn from the choice's, each several
-    times: their heads may be kept. Raises InputError for a kernel that cannot be had.
+    of all, about, where there will be many; 0 for no trial. drawn: whether rows are drawn from the choice's, each
+    several times: their heads may be kept. Raises InputError for a kernel that cannot be had.
     """
 
     def __init__(
@@ -75,22 +76,25 @@ class Once:
         """Whether all of the work is that of the compiled kernels."""
         return self.kind in ("narrow", "pruned", "kept")
 
-    def assign(
-        self,
-        rows: Tensor,
-        centroids: Tensor,
-        labels: Tensor,
-        costs: Costs | None = None,
-        places: Tensor | None = None,
-    ) -> int:
-        """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open.
-
-        costs: of the rows, filled if they are found on the way. places: int64 (n,), of the rows among those of the
-        choice, if they are drawn from these.
-        """
-        if self.kept and places is not None:
-            return self.kept.assign(rows, places, centroids, labels, costs)
+    def assign(self, rows: Tensor, centroids: Tensor, labels: Tensor) -> int:
+        """Write the label of each row (n, D) into ``labels`` (n,); the number of rows that the fast pass left open."""
         return self._kernel(self.kind, self.stages, rows, centroids).assign(centroids, labels)
+
+    def assign_batch(self, rows: Shard, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
+        """The same, of a shard."""
+        return self.assign(rows.rows, centroids, labels)
+
+    def assign_drawn(self, rows: Drawn, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
+        """The same, of rows drawn from those of the choice. costs: filled if they are found on the way."""
+        if self.kept:
+            return self.kept.assign(rows.local, centroids, labels, costs)
+        return self.assign(rows.rows, centroids, labels)
+
+    def assign_all(self, rows: slice, centroids: Tensor, labels: Tensor) -> int:
+        """The same, of some of the rows of the choice."""
+        if self.kept:
+            return self.kept.assign(torch.arange(rows.start, rows.stop), centroids, labels)
+        return self.assign(self.choice.rows[rows], centroids, labels)
 
     def _fastest(self, names: list[str], rows: int) -> tuple[str, Stages | None]:
         """Of these kernels, in the order of preference where there is no trial; and its heads."""
@@ -131,11 +135,11 @@ class Once:
             if stages is None or taken(stages.first.form, None) > ROOM * row_size(sample):
                 return math.inf
             kept, places = self._kept(stages, sample), torch.arange(len(sample))
-            kept.assign(sample, places, centroids, labels)  # as for most rows, labels are known
+            kept.assign(places, centroids, labels)  # as for most rows, labels are known
         while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
             begin = time.perf_counter()
             if name == "kept":
-                kept.assign(sample, places, centroids, labels)
+                kept.assign(places, centroids, labels)
             else:
                 self._kernel(name, stages, sample, centroids).assign(centroids, labels)
             seconds.append(time.perf_counter() - begin)

@@ -39,7 +39,7 @@ KEPT = 0.7
 
 @dataclass
 class Costs:
-    """found: float64 (n,), for |scale (x - c)|^2 of each row and its centroid, -1 of rows left open; filled: whether."""
+    """found: float64 (n,), for |scale (x - c)|^2 of each row and its centroid, -1 of rows left open. filled: is it?"""
 
     found: Tensor
     scale: float
@@ -64,13 +64,13 @@ class Pruned:
         largest: float,
         exact: bool,
         may_copy: bool = False,
-        records: tuple[Tensor, Tensor | None] | None = None,
+        drawn: tuple[Tensor, Tensor | None] | None = None,
     ) -> None:
-        """records: of the rows, and longer heads, where they are at hand: as of ``Stages.records``."""
+        """drawn: records of some of the rows, and longer heads of all, where they are at hand."""
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.name = f"{library.name} {stages}"
-        self.records, self.longer = records or stages.records(library, rows)
-        self.places, self.row_by, self.may_copy = rows, native.ID, may_copy
+        self.records, self.longer = drawn or stages.records(library, rows)
+        self.places, self.row_by, self.may_copy = rows, native.PLACE if drawn else native.ID, may_copy
         self.misplaced, self.passes = math.inf, 0
         self.open = torch.empty(len(self.records) + 1024, 2, dtype=torch.int32)
         self.seen: Tensor | None = None
@@ -165,7 +165,7 @@ class Pruned:
         words = unsigned(target.heads)
         near, *far = self.aim.facing
         order = self.order[self.order >= 0] if near.order is None else near.order
-        chosen = order[moved[order]] if restricted else order[:0]
+        sets = {"all": order, "some": order[moved[order]]} if restricted else {"all": order}
         keep = [moved, centroids]
         if further is not None and self.longer is not None:
             heads = unsigned(further.heads)
@@ -180,7 +180,7 @@ class Pruned:
                 margin=margin,
             )
             keep += [heads, further.bias]
-        for name, which in (("all", order), ("some", chosen)):
+        for name, which in sets.items():
             panels, level = of_levels(which, near.level)
             packed, bias = self.library.pack(words, target.bias, panels)
             keep += [packed, bias, panels, level]
@@ -247,8 +247,8 @@ class Pruned:
         pairs = self.open[:opened].to(torch.int64)
         pairs = pairs[(pairs[:, 0] * len(centroids) + pairs[:, 1]).argsort()]
         places, row = torch.unique_consecutive(pairs[:, 0], return_inverse=True)
-        which = self.records[places, native.ID].to(torch.int64)
-        wide = self.rows[which].to(torch.float64)
+        which, at = self.records[places][:, [native.ID, self.row_by]].to(torch.int64).unbind(1)
+        wide = self.places[at].to(torch.float64)
         decided = arbiter.nearest(wide, centroids.to(torch.float64), row, pairs[:, 1]).to(torch.int32)
         labels[which] = decided
         self.records[places, native.LABEL] = decided
@@ -256,9 +256,11 @@ class Pruned:
 
     def _judge_all(self, centroids: Tensor, labels: Tensor) -> int:
         """So many near ties that they could not be listed: all rows by the dense kernel."""
-        undecided = Dense(self.rows, centroids, self.largest, None, True).assign(centroids, labels)
         real = self.records[:, native.ID] >= 0
-        self.records[real, native.LABEL] = labels[self.records[real, native.ID].to(torch.int64)]
+        which, at = self.records[real][:, [native.ID, self.row_by]].to(torch.int64).unbind(1)
+        rows = self.places.new_empty(len(which), self.places.shape[1]).index_copy_(0, which, self.places[at])
+        undecided = Dense(rows, centroids, self.largest, None, True).assign(centroids, labels)
+        self.records[real, native.LABEL] = labels[which]
         self.records.view(torch.float32)[:, native.HIGH] = FLOAT_MAX
         return undecided
 
@@ -313,7 +315,7 @@ def in_panels(order: Tensor) -> Tensor:
 
 def of_levels(order: Tensor, level: Tensor | None) -> tuple[Tensor, Tensor]:
     """Panels of one level each, with padding; and that of each panel, uint8. level: of every centroid, None for 0."""
-    if level is None or not len(order):
+    if level is None:
         panels = in_panels(order)
         return panels, torch.zeros(len(panels) // native.PANEL, dtype=torch.uint8)
     each = [in_panels(order[level[order] == height]) for height in range(native.LEVELS)]

@@ -149,6 +149,7 @@ class Tally(ctypes.Structure):
         ("scratch", c_void_p),
         ("runs", c_int64),
         ("next", c_int64),
+        ("which", c_void_p),
         ("touched", c_void_p),
         ("squared", c_int32),
     ]

@@ -121,6 +121,7 @@ typedef struct { /* rows into sums: int64 (clusters, limbs, dims + 1), counts in
     Run *run;
     double *scratch;
     int64_t runs, next;
+    const int64_t *which; /* of ``rows`` these are; NULL for all */
     uint8_t *touched; /* clusters that rows enter or leave are marked; NULL for none */
     int32_t squared;  /* of values in place of weighted values */
 } Tally;

@@ -49,10 +49,10 @@ static int64_t V(add_rows)(const Tally *t, int64_t first, int64_t count, double 
     const int bytes = row_bytes(t->rows.type);
     int64_t counted = 0;
     for (int64_t i = first; i < first + count; i++) {
-        const int32_t row = t->entries[i];
-        const void *x = (const char *)t->rows.data + row * t->rows.stride * bytes;
+        const int32_t row = t->entries[i], next = t->entries[i + AHEAD < t->listed ? i + AHEAD : i];
+        const void *x = (const char *)t->rows.data + (t->which ? t->which[row] : row) * t->rows.stride * bytes;
         const double weight = t->weights ? t->weights[row] : 1;
-        if (i + AHEAD < t->listed) prefetch_row(&t->rows, t->entries[i + AHEAD]);
+        prefetch_row(&t->rows, t->which ? t->which[next] : next);
         counted += weight > 0;
         switch (t->rows.type) {
         case F64: V(add_f64)(t, x, weight, rest, total); break;
@@ -311,12 +311,21 @@ static void V(steps_part)(void *argument, int part, int parts) {
 /* Of row i of ``now`` and row j of ``was``. scratch: 2 dims. */
 static double V(step_of)(const Rows *now, int64_t i, const Rows *was, int64_t j, double scale, double *scratch) {
     double *from = scratch + now->dims;
+    const int dims = now->dims;
+    if (now->type == F32 && was->type == F32) {
+        const float *x = (const float *)now->data + i * now->stride, *c = (const float *)was->data + j * was->stride;
+        for (int d = 0; d < dims; d++) {
+            const double step = x[d] * scale - c[d] * scale;
+            from[d] = step * step;
+        }
+        return V(halved)(from, dims);
+    }
     V(widened)(now, i, scratch), V(widened)(was, j, from);
-    for (int d = 0; d < now->dims; d++) {
+    for (int d = 0; d < dims; d++) {
         const double step = scratch[d] * scale - from[d] * scale;
         from[d] = step * step;
     }
-    return V(halved)(from, now->dims);
+    return V(halved)(from, dims);
 }
 
 /* Means of all rows so far and those that the limb sums add, as Measured.joined of solvers/batch.py forms them. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,8 +22,9 @@ from distkmeans.kernels.pruned import Costs
 from distkmeans.stats import ClusterSums, distances, safe_exponent, tally, to_float
 from distkmeans.world import World
 
-Assign = Callable[[Tensor, Tensor, Tensor, Costs | None], int]
-"""(rows (n, D), centroids (K, D), labels (n,) and costs to be written) -> rows that the kernel's fast pass left open."""
+Rows = TypeVar("Rows", bound=Shard)
+Assign = Callable[[Rows, Tensor, Tensor, Costs | None], int]
+"""(rows, centroids (K, D), labels (n,) and costs to be written) -> rows that the kernel's fast pass left open."""
 COST_LIMBS = 5
 """Distances count down to about 2**-170 of the largest that there can be."""
 
@@ -88,7 +90,7 @@ class Measured:
 
 
 def measure(
-    world: World, scale: Scale, take: Callable[[], Shard], centroids: Tensor, hashes: Tensor, assign: Assign
+    world: World, scale: Scale, take: Callable[[], Rows], centroids: Tensor, hashes: Tensor, assign: Assign[Rows]
 ) -> Measured:
     """Assign a batch, of which ``take`` gives this rank's part, to the centroids and add it up. A collective.
 
@@ -104,7 +106,7 @@ def measure(
         shard = take()
         labels = torch.empty(len(shard), dtype=torch.int32, device=centroids.device)
         each = Costs.of(len(shard), scale.by)
-        counters[0] = assign(shard.rows, centroids, labels, each)
+        counters[0] = assign(shard, centroids, labels, each)
         tally(shard, None, labels, sums)
         costs.copy_(cost_limbs(shard, centroids, labels, scale, each))
         if world.size > 1:

@@ -37,4 +37,4 @@ def validation_inertia(problem: Problem, seeds: Seeds, k: int, seed: int, size: 
     with problem.world.guard():
         scale = Scale.of(problem.columns, seeds.centroids, chosen.total, chosen.weights is not None)
         kernel = Once(choice_for(chosen.rows, seeds.centroids, scale.largest, problem.exact))
-    return measure(problem.world, scale, lambda: chosen, state.centroids, state.hashes, kernel.assign).inertia
+    return measure(problem.world, scale, lambda: chosen, state.centroids, state.hashes, kernel.assign_batch).inertia

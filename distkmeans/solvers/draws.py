@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distkmeans import native
-from distkmeans.data.shard import Shard
+from distkmeans.data.shard import Drawn, Shard
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
 from distkmeans.problem import Problem
@@ -54,11 +53,8 @@ class Draws:
         """Of all rows together."""
         return self.total * self.unit
 
-    def batch(self, seed: int, step: int) -> tuple[Shard, Tensor]:
-        """This rank's rows of a batch, each counting once; their numbers are their places in it, 0 to size - 1.
-
-        And where they come from: int64 (n,), local positions.
-        """
+    def batch(self, seed: int, step: int) -> Drawn:
+        """This rank's rows of a batch, each counting once; their numbers are their places in it, 0 to size - 1."""
         positions = torch.arange(self.size, device=self.shard.rows.device)
         places = Stream(seed, "minibatch/rows", step).below(positions, self.total) - self.before
         mine, local = positions, places
@@ -67,9 +63,4 @@ class Draws:
             local = places[mine]
         if self.mass is not None:
             local = torch.searchsorted(self.mass, local, right=True)
-        rows, compiled = self.shard.rows, native.library_for(self.shard.rows)
-        if compiled is not None and rows.stride(1) == 1:
-            drawn = compiled.take(rows, local)
-        else:
-            drawn = rows.index_select(0, local)
-        return Shard(drawn, 0, self.size, None, self.shard.name, mine), local
+        return Drawn(self.shard, local, mine, self.size)

@@ -29,8 +29,8 @@ class Labelled:
 def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> Labelled:
     """The nearest of the centroids for every row, by one pass. A collective.
 
-    centroids: (K, D), in the problem's type, on its device, alike on all ranks. kernel: for the problem's rows; None for
-    the fastest.
+    centroids: (K, D), in the problem's type, on its device, alike on all ranks. kernel: for the problem's rows; None
+    for the fastest.
     """
     shard, weights, world = problem.shard, problem.shard.weights, problem.world
     sums = ClusterSums.empty(problem.grid, len(centroids))
@@ -42,8 +42,7 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
             chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])
-            places = torch.arange(rows.start, rows.stop) if kernel.kept else None
-            kernel.assign(chunk.rows, centroids, labels[rows], places=places)
+            kernel.assign_all(rows, centroids, labels[rows])
             tally(chunk, None, labels[rows], sums)
     world.sum_(sums.limbs)
     world.sum_(sums.counts)

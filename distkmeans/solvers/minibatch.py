@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,8 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from distkmeans import native
-from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.kernels.once import Once, OnceName, choice_for
-from distkmeans.kernels.pruned import Costs
 from distkmeans.problem import Problem
 from distkmeans.schema import Range
 from distkmeans.solvers import Record, Solution, solvers
@@ -28,7 +27,7 @@ from distkmeans.solvers.stream import Stream, StreamLearner
 SEVERAL = 2
 """Times that a row is drawn, on average, from which heads of all rows may be kept."""
 SMALL = 1 << 22
-"""Values of a rank's part of a batch up to which torch works on one thread: it copies them, as fast as memory allows."""
+"""Values of a rank's part of a batch up to which torch works on one thread."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,8 @@ class MiniBatch:
     def step(self, problem: Problem, course: Course, state: State) -> None:
         """One batch: draw, assign, add up, move the centres. A collective: one all-reduce, two where some starve."""
         world, scale = problem.world, course.scale
-        places: list[Tensor] = []
-
-        def take() -> Shard:
-            shard, local = course.draws.batch(state.seed, state.step)
-            places.append(local)
-            return shard
-
-        def assign(rows: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None) -> int:
-            return course.kernel.assign(rows, centroids, labels, costs, places[0])
-
+        take = functools.partial(course.draws.batch, state.seed, state.step)
+        assign = course.kernel.assign_drawn
         with native.small_steps(course.small):
             found = measure(world, scale, take, state.centroids, state.hashes, assign)
             learn(world, problem.metric, scale, found, state, self.rule)

@@ -140,5 +140,5 @@ def revive(world: World, metric: Metric, shard: Shard, centres: Tensor, state: S
 
 def eligible(world: World, shard: Shard) -> Tensor:
     """Numbers of the batch's rows of positive weight, over all ranks: int64, ascending. A collective with weights."""
-    rows = torch.arange(shard.total, device=shard.rows.device)
+    rows = torch.arange(shard.total, device=shard.stored[0].device)
     return rows if shard.weights is None else rows[world.concat((shard.weights > 0).to(torch.int64)) > 0]

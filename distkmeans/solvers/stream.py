@@ -62,7 +62,7 @@ class Stream:
         with world.guard():
             scale = Scale.of(columns, centroids, shard.total, shard.weights is not None)
             kernel = Once(choice_for(shard.rows, centroids, scale.largest, self.exact))
-        found = measure(world, scale, lambda: shard, centroids, state.hashes, kernel.assign)
+        found = measure(world, scale, lambda: shard, centroids, state.hashes, kernel.assign_batch)
         learn(world, self.metric, scale, found, state, self.rule)
         return state
 

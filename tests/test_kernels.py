@@ -140,6 +140,23 @@ def test_types_and_sizes(library: native.Library, dtype: torch.dtype, count: int
             assert torch.equal(labels.to(torch.int32), expected), kernel.name
 
 
+@pytest.mark.parametrize("longer", [None, Form(8, 64)])
+def test_centroids_at_scales_of_their_own(library: native.Library, longer: Form | None) -> None:
+    """Means of few rows and of many: of each level there are panels, among all centroids and among those that move."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(2500, 64, generator=generator)
+    sizes = torch.tensor([1.0, 0.5, 0.2, 0.1, 0.04]).repeat_interleave(60)[torch.randperm(300, generator=generator)]
+    centroids = torch.randn(300, 64, generator=generator) * sizes[:, None]
+    kernel = pruned(rows, library, Form(8, 40) if longer else Form(8, 64), longer)
+    labels, expected = torch.empty(2, 2500, dtype=torch.int32)
+    for moved in paths(centroids, seed=2):
+        kernel.assign(moved.contiguous(), labels)
+        Dense(rows, moved, 10.0, None, True).assign(moved, expected)
+        assert torch.equal(labels, expected)
+    levels = [facing.level for facing in kernel.aim.facing]
+    assert all(level is not None and level.unique().tolist() == [0, 1, 2, 3] for level in levels)
+
+
 def test_outliers_among_rows_and_centroids(library: native.Library) -> None:
     """What does not fit the integers is compared in full, and spoils nothing for the others."""
     generator = torch.Generator().manual_seed(3)

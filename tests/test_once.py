@@ -9,9 +9,12 @@ import torch
 import distkmeans
 from distkmeans import native
 from distkmeans.data.patches import open_patches
+from distkmeans.data.shard import Drawn, Shard
 from distkmeans.kernels import once
 from distkmeans.kernels.dense import Dense, largest_of
 from distkmeans.kernels.once import Once, OnceName, choice_for
+from distkmeans.kernels.pruned import Costs
+from distkmeans.stats import distances
 from tests import oracle
 
 compiled = pytest.mark.skipif(native.library() is None, reason="no compiled kernels here")
@@ -73,6 +76,44 @@ def test_all_heads_that_are_tried_are_exact(
     for taken.stages in heads:
         taken.kind = "pruned"
         assert labels_of(taken, x, centroids) == expected
+
+
+@compiled
+@pytest.mark.parametrize("kind", ["normal", "lattice", "duplicates", "halves"])
+@pytest.mark.parametrize("dims", [3, 70])
+def test_rows_that_are_drawn_again_and_again(kind: str, dims: int) -> None:
+    """Batches with repetitions, from rows some of which were never seen: labels, and costs where they were found."""
+    generator = np.random.default_rng(dims)
+    rows = torch.from_numpy(oracle.rows(kind, 700, dims, seed=3).astype(np.float32))
+    centroids = rows[:45].contiguous()
+    choice = choice_for(rows, centroids, 2 * largest_of(rows))
+    taken = Once(choice, "pruned", drawn=True)
+    assert taken.kept is not None
+    for step in range(12):
+        local = torch.from_numpy(generator.integers(0, 60 * (step + 1) % 700 + 1, 333))
+        batch = Drawn(Shard(rows, 0, 700, None, str), local, torch.arange(333), 333)
+        labels, costs = torch.empty(333, dtype=torch.int32), Costs.of(333, 0)
+        assert costs is not None
+        taken.assign_drawn(batch, centroids, labels, costs)
+        assert labels.tolist() == oracle.nearest(rows[local].numpy(), centroids.numpy())
+        known = costs.found >= 0
+        assert costs.filled
+        assert kind != "normal" or known.all()
+        assert torch.equal(costs.found[known], distances(rows[local], centroids, labels, 0)[known])
+        centroids = centroids * 0.95 + 0.05 * rows[local[:45]]
+    everything = torch.empty(700, dtype=torch.int32)
+    taken.assign_all(slice(0, 700), centroids, everything)
+    assert everything.tolist() == oracle.nearest(rows.numpy(), centroids.numpy())
+
+
+@compiled
+def test_heads_are_kept_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "WORTH", 1)
+    x = torch.from_numpy(oracle.rows("normal", 5000, 256, seed=4).astype(np.float32))
+    choice = choice_for(x, x[:200], largest_of(x))
+    assert Once(choice, rows=1000, total=50_000, drawn=True).kind == "kept"
+    narrow = torch.from_numpy(oracle.rows("normal", 5000, 4, seed=4).astype(np.float32))
+    assert Once(choice_for(narrow, narrow[:8], 10.0), rows=1000, total=50_000, drawn=True).kept is None
 
 
 @compiled

@@ -31,6 +31,9 @@ STRAYED = 0.3
 """The same, before the panels are made anew."""
 PLACED, MISPLACED = 20, 1.0
 """Passes before rows are moved to the place of their records, which costs what ten or more save; then, as DISORDER."""
+WORTH_KEEPING, MOST_KEPT = 24, 1536
+"""Words of a head from which the scores of guesses are kept for the pruning; centroids up to which a tile's stay in a
+cache."""
 SIGNS = -0x7F7F7F80
 """0x80808080, the highest bits of four bytes, as int32."""
 KEPT = 0.7
@@ -186,6 +189,10 @@ class Pruned:
             keep += [packed, bias, panels, level]
             places = packed.data_ptr(), bias.data_ptr(), panels.data_ptr(), level.data_ptr()
             setattr(task, name, native.Panels(*places, len(panels) // native.PANEL))
+        if first and words.shape[1] >= WORTH_KEEPING and len(self.order) <= MOST_KEPT:
+            scores = torch.empty(native.threads(), native.BLOCKS * native.ROWS * len(panels), dtype=torch.int32)
+            task.scores = scores.data_ptr()
+            keep.append(scores)
         task.kept_alive = keep
         return task
 

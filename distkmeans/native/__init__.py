@@ -106,6 +106,7 @@ class Assignment(ctypes.Structure):
         ("absolute", c_float),
         ("labels", c_void_p),
         ("open", c_void_p),
+        ("scores", c_void_p),
         ("costs", c_void_p),
         ("scratch", c_void_p),
         ("scale", c_double),

@@ -63,8 +63,12 @@ typedef __m512d V(vec_f64);
         }                                                                                                         \
     }                                                                                                             \
     ALONE static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,          \
-                                     const int32_t *bias, int32_t first, int32_t *best, int32_t *place) {         \
+                                     const int32_t *bias, int32_t first, int32_t *best, int32_t *place,           \
+                                     int32_t *score) {                                                            \
         PRODUCTS(DOT)                                                                                             \
+        _Pragma("GCC unroll 12") for (int r = 0; r < ROWS && score; r++) {                                        \
+            _mm512_storeu_si512(score + PANEL * r, acc[r][0]), _mm512_storeu_si512(score + PANEL * r + 16, acc[r][1]); \
+        }                                                                                                         \
         const __m512i here = _mm512_set1_epi32(first);                                                            \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
             __m512i b = _mm512_loadu_si512(best + 16 * r), at = _mm512_loadu_si512(place + 16 * r);               \
@@ -81,6 +85,15 @@ BLOCK(block16, DOT16)
 #undef BLOCK
 #undef ALONE
 #undef PRODUCTS
+
+/* As block8, of scores that are known. */
+static inline void V(passed)(const int32_t *score, const int32_t *threshold, uint32_t *mask) {
+    for (int r = 0; r < ROWS; r++, score += PANEL) {
+        const __m512i t = _mm512_set1_epi32(threshold[r]);
+        const uint32_t low = _mm512_cmpge_epi32_mask(_mm512_loadu_si512(score), t);
+        mask[r] = low | (uint32_t)_mm512_cmpge_epi32_mask(_mm512_loadu_si512(score + 16), t) << 16;
+    }
+}
 
 /* The rows of a block that have any bit in its mask. */
 static inline uint32_t V(hits)(const uint32_t *mask) {
@@ -210,11 +223,13 @@ static inline void V(dots16)(const int32_t *row, const uint32_t *panel, int word
         }                                                                                                         \
     }                                                                                                             \
     static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                \
-                               const int32_t *bias, int32_t first, int32_t *best, int32_t *place) {               \
+                               const int32_t *bias, int32_t first, int32_t *best, int32_t *place,                 \
+                               int32_t *scores) {                                                                 \
         for (int r = 0; r < ROWS; r++) {                                                                          \
             int32_t score[PANEL];                                                                                 \
             memcpy(score, bias, sizeof score);                                                                    \
             V(dots)(rows + r * step, panel, words, score);                                                        \
+            if (scores) memcpy(scores + PANEL * r, score, sizeof score);                                          \
             for (int k = 0; k < PANEL; k++) {                                                                     \
                 const int lane = 16 * r + k % 16, wins = score[k] > best[lane];                                   \
                 best[lane] = wins ? score[k] : best[lane];                                                        \
@@ -225,6 +240,13 @@ static inline void V(dots16)(const int32_t *row, const uint32_t *panel, int word
 BLOCK(block8, dots8)
 BLOCK(block16, dots16)
 #undef BLOCK
+
+static inline void V(passed)(const int32_t *score, const int32_t *threshold, uint32_t *mask) {
+    for (int r = 0; r < ROWS; r++, score += PANEL) {
+        mask[r] = 0;
+        for (int k = 0; k < PANEL; k++) mask[r] |= (uint32_t)(score[k] >= threshold[r]) << k;
+    }
+}
 
 static inline uint32_t V(hits)(const uint32_t *mask) {
     uint32_t hits = 0;

@@ -59,14 +59,17 @@ static inline void V(block)(int bits, const int32_t *rows, size_t step, const ui
 }
 
 /* Of blocks with rows that have no label, the best integer score is a guess of the nearest centroid: it only has to be
-   near for the pruning to work. */
-static void V(guess)(const Assignment *a, int32_t *record, int blocks) {
+   near for the pruning to work. scores: NULL, or room for them, block by block; known: of which blocks they are there. */
+static void V(guess)(const Assignment *a, int32_t *record, int blocks, int32_t *scores, uint8_t *known) {
     int32_t best[16 * ROWS], place[16 * ROWS];
     for (int b = 0; b < blocks; b++) {
+        known[b] = 0;
         int32_t *rows = record + (size_t)b * ROWS * a->step;
         int unknown = 0;
         for (int r = 0; r < ROWS; r++) unknown |= rows[r * a->step + ID] >= 0 && rows[r * a->step + LABEL] < 0;
         if (!unknown) continue;
+        int32_t *score = scores ? scores + (size_t)b * a->all.count * ROWS * PANEL : 0;
+        known[b] = score != 0;
         for (int i = 0; i < 16 * ROWS; i++) best[i] = INT32_MIN, place[i] = 0;
         for (int p = 0; p < a->all.count; p++) {
             const uint32_t *panel = a->all.words + (size_t)p * PANEL * a->words;
@@ -74,9 +77,10 @@ static void V(guess)(const Assignment *a, int32_t *record, int blocks) {
             for (int k = 0; k < PANEL; k++)
                 bias[k] = a->all.bias[p * PANEL + k] == ALWAYS ? -ALWAYS : a->all.bias[p * PANEL + k];
             if (a->bits == 8)
-                V(block8_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place);
+                V(block8_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place, score);
             else
-                V(block16_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place);
+                V(block16_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place, score);
+            if (score) score += ROWS * PANEL;
         }
         for (int r = 0; r < ROWS; r++) {
             int lane = 0;
@@ -315,10 +319,19 @@ static void V(decide)(Assignment *a, int32_t *record, int32_t place, int row, Fo
     tell(a, place, label, left);
 }
 
+/* As ``block``, of scores that ``guess`` has found: there, a centroid without a head came last. */
+static void V(met)(const int32_t *score, const int32_t *bias, const int32_t *threshold, uint32_t *mask) {
+    uint32_t always = 0;
+    for (int k = 0; k < PANEL; k++) always |= (uint32_t)(bias[k] == ALWAYS) << k;
+    V(passed)(score, threshold, mask);
+    for (int r = 0; always && r < ROWS; r++)
+        if (threshold[r] < INT32_MAX) mask[r] |= always;
+}
+
 static double V(step_of)(const Rows *now, int64_t i, const Rows *was, int64_t j, double scale, double *scratch);
 
 /* ahead: how many of the records that follow the tile's come next. */
-static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts, double *scratch) {
+static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts, double *scratch, int32_t *scores) {
     uint32_t mask[BLOCKS][GROUP][ROWS];
     int32_t threshold[TILE], least[ROWS];
     Found found[TILE];
@@ -326,14 +339,14 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts, doub
     Queue queue;
     int16_t kept[BLOCKS][GROUP];
     int nkept[BLOCKS];
-    uint8_t everyone[BLOCKS];
+    uint8_t everyone[BLOCKS], known[BLOCKS];
     int32_t *record = a->records + (size_t)tile * TILE * a->step;
     const Rows centroids = {a->centroids, a->rows.dims, F32, a->rows.dims};
     const int64_t left = a->count - tile * TILE;
     const int blocks = (int)(left < TILE ? left : TILE) / ROWS;
 
     near.count = queue.count = 0;
-    V(guess)(a, record, blocks);
+    V(guess)(a, record, blocks, scores, known);
     for (int b = 0; b < blocks; b++) {
         int rows = 0;
         while (rows < ROWS && record[(size_t)(b * ROWS + rows) * a->step + ID] >= 0) rows++;
@@ -367,6 +380,11 @@ static void V(tile)(Assignment *a, int64_t tile, int ahead, Counts *counts, doub
                 for (int b = 0; b < blocks; b++) {
                     if (everyone[b] != full || (a->skip && !close[b])) continue;
                     kept[b][nkept[b]] = (int16_t)p;
+                    if (full && known[b]) {
+                        const int32_t *score = scores + ((size_t)b * set->count + first + p) * ROWS * PANEL;
+                        V(met)(score, bias, threshold + b * ROWS, mask[b][nkept[b]++]);
+                        continue;
+                    }
                     V(block)(a->bits, record + (size_t)b * ROWS * a->step + HEADER, a->step, panel, a->words, bias,
                              threshold + b * ROWS, mask[b][nkept[b]++]);
                 }
@@ -399,13 +417,14 @@ static void V(assign_part)(void *argument, int part, int parts) {
     Counts counts = {0};
     /* one after another, so that the next one's rows can be fetched meanwhile */
     const int64_t share = a->count / TILE / (8 * parts), many = share < 1 ? 1 : share < 8 ? share : 8;
+    int32_t *scores = a->scores ? a->scores + (size_t)part * BLOCKS * (size_t)a->all.count * ROWS * PANEL : 0;
     double *scratch = a->costs ? a->scratch + (size_t)part * 2 * (size_t)a->rows.dims : 0;
     for (;;) {
         const int64_t first = __atomic_fetch_add(&a->next, many, __ATOMIC_RELAXED);
         if (first * TILE >= a->count) break;
         for (int64_t tile = first; tile < first + many && tile * TILE < a->count; tile++) {
             const int64_t left = tile + 1 < first + many ? a->count - (tile + 1) * TILE : 0;
-            V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts, scratch);
+            V(tile)(a, tile, (int)(left < 0 ? 0 : left < TILE ? left : TILE), &counts, scratch, scores);
         }
     }
     __atomic_fetch_add(&a->counts.pairs, counts.pairs, __ATOMIC_RELAXED);

@@ -70,6 +70,7 @@ typedef struct {
     double gap;
     float relative, absolute;
     int32_t *labels, *open; /* open: pairs of a record's place and a centroid, among which its nearest is */
+    int32_t *scores; /* NULL, or room for those of a tile and all panels, for each part */
     double *costs, *scratch, scale; /* costs: NULL, or squared distances, scaled, as of Steps; -1 of open rows */
     int64_t room, opened, next;
     Counts counts;

@@ -25,7 +25,7 @@ from distkmeans.solvers.online import Rule, State, learn, smooth
 from distkmeans.solvers.stream import Stream, StreamLearner
 
 SEVERAL = 2
-"""Times that a row is drawn, on average, from which heads of all rows may be kept."""
+"""Times that a row is labelled, on average, the last pass included, from which heads of all rows may be kept."""
 SMALL = 1 << 22
 """Values of a rank's part of a batch up to which torch works on one thread."""
 
@@ -87,7 +87,7 @@ class MiniBatch:
             choice = choice_for(problem.shard.rows, centroids, scale.largest, problem.exact)
             share, own = (-(-rows // problem.world.size) for rows in (size, total))
             expected = own + min(own, steps * share)  # labels, and batches of a pass: more may come
-            drawn = not problem.frugal and steps * share >= SEVERAL * own
+            drawn = not problem.frugal and expected >= SEVERAL * own
             kernel = Once(choice, self.kernel, self.tile_rows, share, expected, drawn)
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None
         small = kernel.compiled and share * problem.shard.dims < SMALL

@@ -154,5 +154,5 @@ def _compiled_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
 
 
 def _fractions(limbs: Tensor, grid: Grid) -> list[Fraction]:
-    units = grid.unit().tolist()
-    return [Fraction(int(v)) * Fraction(2) ** u for v, u in zip(grid.integers(limbs), units, strict=True)]
+    pairs = zip(grid.integers(limbs).tolist(), grid.unit().tolist(), strict=True)
+    return [Fraction(value << unit) if unit >= 0 else Fraction(value, 1 << -unit) for value, unit in pairs]

@@ -24,7 +24,7 @@ from distkmeans.solvers.lloyd import mean_variance, unscaled
 from distkmeans.solvers.online import Rule, State, learn, smooth
 from distkmeans.solvers.stream import Stream, StreamLearner
 
-SEVERAL = 2
+SEVERAL = 1.5
 """Times that a row is labelled, on average, the last pass included, from which heads of all rows may be kept."""
 SMALL = 1 << 22
 """Values of a rank's part of a batch up to which torch works on one thread."""

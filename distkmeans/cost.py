@@ -19,6 +19,7 @@ from distkmeans.problem import Problem
 from distkmeans.settings import Settings
 from distkmeans.solvers.labelling import CHUNK_ROWS
 from distkmeans.solvers.lloyd import Lloyd, label_type
+from distkmeans.solvers.minibatch import MiniBatch
 
 PROCESS_BYTES = 330 << 20
 """A process that has loaded torch, before it reads a row (torch 2.13, CPU)."""
@@ -64,7 +65,7 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
     size = Size(total, dims, k, ranks, problem.grid.limbs)
     scores = min(rows, automatic_tile(k)) * k * 4
     labels = rows * label_type(k).itemsize
-    headed = rows if isinstance(settings.plan.solver, Lloyd) else min(rows, CHUNK_ROWS)  # others see rows once
+    headed = rows if isinstance(settings.plan.solver, (Lloyd, MiniBatch)) else min(rows, CHUNK_ROWS)
     heads = headed * head_bytes(settings, dims, stored)
     weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
     return Memory(

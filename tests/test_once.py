@@ -130,3 +130,20 @@ def test_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert labels_of(made(x, x[:9], rows=10**9), x, x[:9]) == oracle.nearest(x, x[:9])
     with pytest.raises(distkmeans.InputError, match=r"solver.kernel=pruned: the compiled kernels cannot be used"):
         made(x, x[:9], "pruned")
+
+
+def test_small_steps_leave_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ValueError, match="inside"), native.small_steps():
+            assert (torch.get_num_threads(), native.threads()) == (1, 3)
+            with native.small_steps():
+                assert (torch.get_num_threads(), native.threads()) == (1, 3)
+            assert (torch.get_num_threads(), native.threads()) == (1, 3)
+            raise ValueError("inside")
+        with native.small_steps(False):
+            assert (torch.get_num_threads(), native.threads()) == (3, 3)
+        assert (torch.get_num_threads(), native.threads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
@@ -507,12 +508,12 @@ class Library:
         return panels, constants
 
 
-_threads: int | None = None
+_own = threading.local()
 
 
 def threads() -> int:
     """Of the kernels: as many as torch has, or had before ``small_steps``."""
-    return _threads or torch.get_num_threads()
+    return getattr(_own, "threads", None) or torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -521,18 +522,17 @@ def small_steps(small: bool = True) -> Iterator[None]:
 
     For many operations on small tensors: to wake other threads for each costs more than they save.
     """
-    global _threads
-    before, outer = torch.get_num_threads(), _threads
+    before = torch.get_num_threads()
     if not small or before == 1:
         yield
         return
-    _threads = outer or before
+    _own.threads = before
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        _threads = outer
+        _own.threads = None
 
 
 def threads_for(work: int) -> int:

@@ -101,6 +101,8 @@ def test_rows_that_are_drawn_again_and_again(kind: str, dims: int) -> None:
         assert kind != "normal" or known.all()
         assert torch.equal(costs.found[known], distances(rows[local], centroids, labels, 0)[known])
         centroids = centroids * 0.95 + 0.05 * rows[local[:45]]
+    nothing = Drawn(Shard(rows, 0, 700, None, str), torch.empty(0, dtype=torch.int64), torch.arange(0), 333)
+    assert taken.assign_drawn(nothing, centroids, torch.empty(0, dtype=torch.int32), Costs.of(0, 0)) == 0
     everything = torch.empty(700, dtype=torch.int32)
     taken.assign_all(slice(0, 700), centroids, everything)
     assert everything.tolist() == oracle.nearest(rows.numpy(), centroids.numpy())

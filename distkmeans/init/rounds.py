@@ -6,16 +6,12 @@ A row p whose centre o is so near that a new one c has |o - c| >= 2 |p - o| is n
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from distkmeans import native
 from distkmeans.init.lattice import Lattice, Placed
 from distkmeans.init.mass import BLOCK_ROWS, Blocks, Mass
-
-WORD = 1 << 64
 
 
 class Rounds:
@@ -24,7 +20,7 @@ class Rounds:
     def __init__(self, library: native.Library, space: Lattice, nearest: Tensor, owner: Tensor, blocks: Blocks) -> None:
         dims, self.library = space.kept.shape[1], library
         self.before, self.before_squares = torch.empty(0, dims), torch.empty(0, dtype=torch.float64)
-        self.apart, self.sums = torch.empty(0, dtype=torch.float64), blocks.sums
+        self.apart = torch.empty(0, dtype=torch.float64)
         self.columns = torch.zeros(dims, native.MOST_TRIALS)
         self.bias = torch.zeros(native.MOST_TRIALS)
         self.task = native.Trial(
@@ -88,17 +84,12 @@ class Rounds:
     def take(self, best: int) -> None:
         """Take one of the centres of ``mass_with``, whose rows there was room for."""
         assert self.placed is not None
-        self.library.handle.dkm_take(ctypes.byref(self.task), best)
+        self.library.take_trial(self.task, best)
         self.note(Placed(*(part[best : best + 1] for part in vars(self.placed).values())))
 
     def rows_at(self, places: list[int]) -> list[int]:
         """As ``Potential.rows_at``."""
-        halves = [half for place in places for half in (place % WORD, place // WORD)]
-        found = torch.empty(len(places), dtype=torch.int64)
-        wanted = (ctypes.c_uint64 * len(halves))(*halves)
-        count, rows = ctypes.c_int64(len(places)), ctypes.c_void_p(found.data_ptr())
-        self.library.handle.dkm_find(ctypes.byref(self.task), wanted, count, rows)
-        return [int(row) for row in found.tolist()]
+        return self.library.rows_at(self.task, places)
 
 
 def _grown(values: Tensor, room: int) -> Tensor:

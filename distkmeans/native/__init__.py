@@ -13,7 +13,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
+from ctypes import c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 
 import torch
@@ -465,6 +465,17 @@ class Library:
         (source, target, at), step = _pointers(rows, into, records), records.shape[1]
         self.handle.dkm_gather(source, stride, target, size, at, c_int64(count), step, by, threads_for(into.numel()))
         return into
+
+    def take_trial(self, task: Trial, best: int) -> None:
+        """Take one of the centres that ``try`` has tried."""
+        self.handle.dkm_take(ctypes.byref(task), best)
+
+    def rows_at(self, task: Trial, places: list[int]) -> list[int]:
+        """The rows that hold these places, of up to 127 bits, in the running sum of the task's masses."""
+        halves = [half for place in places for half in (place % (1 << 64), place >> 64)]
+        wanted, found = (c_uint64 * len(halves))(*halves), (c_int64 * len(places))()
+        self.handle.dkm_find(ctypes.byref(task), wanted, c_int64(len(places)), found)
+        return list(found)
 
     def take(self, rows: Tensor, which: Tensor) -> Tensor:
         """Rows ``which``, int64 (n,), of rows (N, D) with contiguous columns: (n, D)."""

@@ -89,7 +89,7 @@ def fit_rank(rank: int, size: int, x: np.ndarray, weights: np.ndarray | None, me
     return solution.centroids.numpy(), solution.labels.numpy(), solution.inertia, [record.inertia for record in records]
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ranks_agree_to_rounding(ranks: Callable[[int], Ranks], weighted: bool) -> None:
     x = three_blobs(400)
     weights = np.random.default_rng(1).uniform(0, 2, len(x)).astype(np.float32) if weighted else None

@@ -49,7 +49,7 @@ def real_rows(name: str) -> np.ndarray:
     return open_patches().values[::60].numpy()
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("init", ["plus_plus", "random", "parallel"])
 @pytest.mark.parametrize("name", ["blobs", "digits", "patches"])
 def test_real_rows(ranks: Callable[[int], Ranks], name: str, init: str, weighted: bool) -> None:

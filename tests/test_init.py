@@ -55,6 +55,7 @@ def test_seeds_are_rows() -> None:
 
 
 class TestRandom:
+    @pytest.mark.slow
     def test_rows_are_drawn_in_proportion_to_the_weights(self) -> None:
         weights = np.array([0.0, 1.0, 2.0, 5.0])
         problem = problem_of(np.arange(4.0)[:, None], weights)

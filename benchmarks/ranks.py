@@ -119,10 +119,10 @@ class Pairs:
                 self.share = min(1.0, pairs / (self.rows * len(centroids)))
             return undecided
 
-        Pruned.assign = assign  # type: ignore[method-assign]
+        setattr(Pruned, "assign", assign)  # noqa: B010
 
     def __exit__(self, *error: object) -> None:
-        Pruned.assign = self.assign  # type: ignore[method-assign]
+        setattr(Pruned, "assign", self.assign)  # noqa: B010
 
 
 def reduce(world: World, bytes: int) -> dict[str, Any]:

@@ -104,12 +104,11 @@ def _announce(problem: Problem, potential: Potential, k: int, count: int) -> Non
     if not rows or k < 2:
         return
     centres = potential.centres[0].expand(count, -1)
-    tried = potential.space.place(centres)
     start = time.perf_counter()
     if potential.rounds:
         potential.mass_with(centres)
     else:
-        potential.space.open_rows(slice(0, rows), tried)
+        potential.space.open_rows(slice(0, rows), potential.space.place(centres))
     seconds = ROUND * (time.perf_counter() - start) / rows * len(problem.shard) * (k - 1)
     if seconds > LONG_S:
         problem.world.warn(

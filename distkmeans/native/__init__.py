@@ -477,9 +477,9 @@ class Library:
         self.handle.dkm_find(ctypes.byref(task), wanted, c_int64(len(places)), found)
         return list(found)
 
-    def take(self, rows: Tensor, which: Tensor) -> Tensor:
-        """Rows ``which``, int64 (n,), of rows (N, D) with contiguous columns: (n, D)."""
-        into = rows.new_empty(len(which), rows.shape[1])
+    def take(self, rows: Tensor, which: Tensor, room: int | None = None) -> Tensor:
+        """Rows ``which``, int64 (n,), of rows (N, D) with contiguous columns; (room, D), the rest open."""
+        into = rows.new_empty(len(which) if room is None else room, rows.shape[1])
         stride, size = (c_int64(many * rows.element_size()) for many in (rows.stride(0), rows.shape[1]))
         source, at, target = _pointers(rows, which, into)
         self.handle.dkm_rows(source, stride, at, target, size, c_int64(len(which)), threads_for(into.numel()))
@@ -487,12 +487,11 @@ class Library:
 
     def draw(self, records: Tensor, labels: Tensor, which: Tensor) -> Tensor:
         """Records (n, step), in blocks, of the rows ``which``, int64 (n,), with their int32 labels of (N,)."""
-        count, step = len(which), records.shape[1]
-        into = torch.empty(-(-count // ROWS) * ROWS, step, dtype=torch.int32)
+        count = len(which)
+        into = self.take(records, which, -(-count // ROWS) * ROWS)
+        into[:count, ID], into[:count, LABEL] = torch.arange(count), labels[which]
         into[count:] = 0
         into[count:, ID] = -1
-        places = _pointers(records, labels, which, into)
-        self.handle.dkm_draw(*places, c_int64(count), step, threads_for(into.numel()))
         return into
 
     def bias(

@@ -320,25 +320,6 @@ void dkm_gather(const void *from, int64_t stride, void *to, int64_t bytes, const
     parallel(gather_part, &g, threads);
 }
 
-typedef struct {
-    const int32_t *records, *labels;
-    const int64_t *which;
-    int32_t *into, step;
-    int64_t count;
-} Drawing;
-
-static void draw_part(void *argument, int part, int parts) {
-    enum { AHEAD = 8 };
-    const Drawing *d = argument;
-    const int64_t end = d->count * (part + 1) / parts;
-    for (int64_t i = d->count * part / parts; i < end; i++) {
-        if (i + AHEAD < end)
-            for (int w = 0; w < d->step; w += 16) __builtin_prefetch(d->records + d->which[i + AHEAD] * d->step + w);
-        int32_t *record = d->into + i * d->step;
-        memcpy(record, d->records + d->which[i] * d->step, sizeof(int32_t) * (size_t)d->step);
-        record[ID] = (int32_t)i, record[LABEL] = d->labels[d->which[i]];
-    }
-}
 /* Rows ``which`` of others, ``bytes`` each and ``stride`` apart. */
 typedef struct {
     const char *from;
@@ -360,13 +341,6 @@ static void take_part(void *argument, int part, int parts) {
 void dkm_rows(const void *from, int64_t stride, const int64_t *which, void *to, int64_t bytes, int64_t count, int threads) {
     Taking t = {from, which, to, stride, bytes, count};
     parallel(take_part, &t, threads);
-}
-
-/* Records of the rows ``which``, numbered by their places among these, with the rows' labels. */
-void dkm_draw(const int32_t *records, const int32_t *labels, const int64_t *which, int32_t *into, int64_t count, int32_t step,
-              int threads) {
-    Drawing d = {records, labels, which, into, step, count};
-    parallel(draw_part, &d, threads);
 }
 
 /* Heads (K, words) as panels, those numbered in ``map`` (a multiple of PANEL, -1 for padding). */

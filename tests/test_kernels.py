@@ -140,6 +140,18 @@ def test_types_and_sizes(library: native.Library, dtype: torch.dtype, count: int
             assert torch.equal(labels.to(torch.int32), expected), kernel.name
 
 
+@pytest.mark.parametrize("form", [Form(8, 24), Form(16, 9, 1)])
+def test_the_number_of_centroids_may_change(library: native.Library, form: Form) -> None:
+    """As from round to round of k-means||, within a panel or beyond it."""
+    rows = torch.randn(700, 24, generator=torch.Generator().manual_seed(4))
+    kernel, (labels, expected) = pruned(rows, library, form), torch.empty(2, 700, dtype=torch.int32)
+    for count in (27, 32, 32, 29, 1, 40, 40, 33, 12):
+        centroids = rows[-count:] * (1 + count / 100)
+        kernel.assign(centroids, labels)
+        Dense(rows, centroids, 10.0, None, True).assign(centroids, expected)
+        assert torch.equal(labels, expected), count
+
+
 @pytest.mark.parametrize("longer", [None, Form(8, 64)])
 def test_centroids_at_scales_of_their_own(library: native.Library, longer: Form | None) -> None:
     """Means of few rows and of many: of each level there are panels, among all centroids and among those that move."""
@@ -383,6 +395,23 @@ def test_another_head_can_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
         Dense(rows, centroids, 30.0, None, True).assign(centroids, expected)
         assert torch.equal(labels, expected)
         assert kernel.kernel.stages is rivals[step >= JUDGED[0] - 1]
+
+
+@needs_compiler
+def test_heads_are_judged_without_labels_of_other_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(3000, 40, generator=torch.Generator().manual_seed(1))
+    library = native.library()
+    assert library is not None
+    choice, (axes, _) = Choice(rows, rows[:100], library, 30.0, True), Axes.principal(rows)
+    kernel = Judged(choice, [Stages.fitting(rows, axes, Form(8, length), None) for length in (12, 40)])
+    known: list[torch.Tensor | None] = []
+    monkeypatch.setattr(Choice, "seconds", lambda self, name, sample, how, centroids, labels: known.append(labels) or 1)
+    labels, expected = torch.empty(2, 3000, dtype=torch.int32)
+    for count in (*[100] * (JUDGED[0] - 1), 20, 20):
+        kernel.assign(rows[:count].clone(), labels)
+    Dense(rows, rows[:20], 30.0, None, True).assign(rows[:20], expected)
+    assert torch.equal(labels, expected)
+    assert known == [None, None]
 
 
 def test_near_together_is_an_order() -> None:

@@ -276,7 +276,8 @@ class Judged:
 
     def __init__(self, choice: Choice, rivals: list[Stages]) -> None:
         self.choice, self.rivals, self.passes = choice, rivals, 0
-        self.labels: Tensor | None = None
+        self.labels: Tensor | None = None  # of the last pass, and to how many centroids
+        self.clusters = len(choice.centroids)
         self._take(rivals[0])
 
     @property
@@ -285,6 +286,8 @@ class Judged:
 
     def assign(self, centroids: Tensor, labels: Tensor) -> int:
         self.passes += 1
+        if len(centroids) != self.clusters:
+            self.labels, self.clusters = None, len(centroids)
         if self.passes in JUDGED and len(self.rivals) > 1:
             self._judge(centroids)
         self.labels = labels
@@ -305,5 +308,5 @@ class Judged:
         assert choice.library is not None
         self.kernel = choice.pruned(choice.rows, how)
         if labels is not None:
-            self.kernel.start(labels, len(choice.centroids))
+            self.kernel.start(labels, self.clusters)
         self.cost = time.perf_counter() - begin

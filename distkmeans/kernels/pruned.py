@@ -130,7 +130,8 @@ class Pruned:
         self._begin()
 
     def _begin(self) -> None:
-        self.aim, self.disorder, self.strayed = Aim(self.stages), 1.0, math.inf
+        self.aim, self.order = Aim(self.stages), torch.empty(0, dtype=torch.int32)
+        self.disorder, self.strayed = 1.0, math.inf
 
     def forget(self) -> None:
         """Take all centroids for moved in the next pass, so that a pass can be timed twice."""

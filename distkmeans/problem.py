@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from distkmeans.data.columns import Columns, Moments, moments, scan
+from distkmeans.data.columns import Columns, Moments, scan
 from distkmeans.data.shard import Shard
 from distkmeans.errors import InputError
 from distkmeans.exact.fixed_point import Grid
@@ -60,7 +60,7 @@ def pose(world: World, shard: Shard, metric: Metric, exact: bool = True) -> Prob
         prepared = apply(metric.prepare, shard)
     if prepared is not shard:
         shard, columns = prepared, scan(world, prepared)
-    return Problem(world, shard, metric, columns, moments(world, shard, columns), columns.grid(), exact)
+    return Problem(world, shard, metric, columns, Moments(world, shard, columns), columns.grid(), exact)
 
 
 def refuse(metric: Metric, shard: Shard) -> None:

@@ -20,7 +20,7 @@ from distkmeans import native
 from distkmeans.data import sources
 from distkmeans.data.array import as_rows
 from distkmeans.data.blobs import Blobs
-from distkmeans.data.columns import moments, scan
+from distkmeans.data.columns import Moments, scan
 from distkmeans.data.ids import read_ids
 from distkmeans.data.npy import NpyFiles
 from distkmeans.data.shard import compact, open_shard, own_shard
@@ -287,7 +287,7 @@ class TestStatisticsPass:
         x = oracle.rows(kind, 60, 3, seed=1)
         w = np.random.default_rng(0).uniform(0, 3, 60) if weighted else None
         shard = own_shard(World(), torch.from_numpy(x), None if w is None else torch.from_numpy(w))
-        found = moments(World(), shard, scan(World(), shard))
+        found = Moments(World(), shard, scan(World(), shard))
         stored = np.ones(60) if shard.weights is None else shard.weights.numpy()
         for column in range(3):
             exact = oracle.fractions(x[:, column])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -86,17 +87,31 @@ def _refuse_bad_rows(ranges: Tensor, shard: Shard, tile: slice) -> None:
     raise InputError(f"{shard.name(number)}: {value} in column {column}; remove or mend that row")
 
 
-@dataclass(frozen=True)
 class Moments:
-    """Exact sums over all ranks' rows. sums, squares: of each column's values and their squares, unweighted (D,).
+    """Exact sums over all ranks' rows. What is asked for first costs a pass over the rows, and is a collective."""
 
-    weighted_square: the sum of weight * |x|^2.
-    """
+    def __init__(self, world: World, shard: Shard, columns: Columns) -> None:
+        self.world, self.shard, self.total = world, shard, columns.total
+        self.top, self.low = (bound[:-1] - bound[-1] for bound in (columns.top, columns.low))
+        self.weight = columns.top[-1], columns.low[-1]
 
-    total: int
-    sums: list[Fraction]
-    squares: list[Fraction]
-    weighted_square: Fraction
+    @cached_property
+    def sums(self) -> list[Fraction]:
+        """Of each column's values, unweighted."""
+        return self._added(Grid.spanning(self.top, self.low, self.total), squared=False)
+
+    @cached_property
+    def squares(self) -> list[Fraction]:
+        """Of their squares, unweighted."""
+        return self._added(Grid.spanning(2 * self.top, 2 * self.low, self.total), squared=True)
+
+    @cached_property
+    def weighted_square(self) -> Fraction:
+        """The sum of weight * |x|^2."""
+        if self.shard.weights is None:
+            return sum(self.squares, Fraction(0))
+        top, low = (2 * bound + weight for bound, weight in zip((self.top, self.low), self.weight, strict=True))
+        return sum(self._added(Grid.spanning(top, low, self.total), squared=True, weighted=True), Fraction(0))
 
     def means(self) -> list[Fraction]:
         return [value / self.total for value in self.sums]
@@ -106,51 +121,33 @@ class Moments:
         pairs = zip(self.squares, self.means(), strict=True)
         return [square / self.total - mean * mean for square, mean in pairs]
 
-
-def moments(world: World, shard: Shard, columns: Columns) -> Moments:
-    """One pass over the rows. A collective."""
-    top, low = (bound[:-1] - bound[-1] for bound in (columns.top, columns.low))
-    weight_top, weight_low = columns.top[-1], columns.low[-1]
-    grids = [
-        Grid.spanning(top, low, columns.total),
-        Grid.spanning(2 * top, 2 * low, columns.total),
-        Grid.spanning(2 * top + weight_top, 2 * low + weight_low, columns.total),
-    ]
-    if shard.weights is None:
-        grids.pop()
-    with world.guard():
-        sums = _compiled_sums(shard, grids) or _torch_sums(shard, grids)
-    totals = [_fractions(world.sum_(total), grid) for total, grid in zip(sums, grids, strict=True)]
-    return Moments(columns.total, totals[0], totals[1], sum(totals[-1], Fraction(0)))
+    def _added(self, grid: Grid, squared: bool, weighted: bool = False) -> list[Fraction]:
+        with self.world.guard():
+            limbs = None if weighted else _compiled_sum(self.shard, grid, squared)
+            limbs = _torch_sum(self.shard, grid, squared, weighted) if limbs is None else limbs
+        return _fractions(self.world.sum_(limbs), grid)
 
 
-def _torch_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
-    """Limb sums, int64 (limbs, D) each: of the values, of their squares and, with weights, of the weighted squares."""
-    sums = [torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=shard.rows.device) for grid in grids]
+def _torch_sum(shard: Shard, grid: Grid, squared: bool, weighted: bool) -> Tensor:
+    """Limb sums, int64 (limbs, D), of the values or of their squares, each times its row's weight or not."""
+    total = torch.zeros(grid.limbs, shard.dims, dtype=torch.int64, device=shard.rows.device)
     for tile in shard.tiles(max(1, min(EXACT_ROWS, TILE_ELEMENTS // shard.dims))):
-        x = (shard.rows[tile].to(torch.float64), shard.bits)
-        factors = [(x,), (x, x)]
-        if shard.weights is not None:
-            factors.append((x, x, (shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits)))
-        for total, grid, product in zip(sums, grids, factors, strict=True):
-            for index, piece in enumerate(grid.product_pieces(*product)):
-                total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
-    return sums
+        factors = [(shard.rows[tile].to(torch.float64), shard.bits)] * (1 + squared)
+        if weighted and shard.weights is not None:
+            factors.append((shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits))
+        for index, piece in enumerate(grid.product_pieces(*factors)):
+            total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
+    return total
 
 
-def _compiled_sums(shard: Shard, grids: list[Grid]) -> list[Tensor]:
-    """``_torch_sums`` without weights; nothing where torch has to add them up."""
+def _compiled_sum(shard: Shard, grid: Grid, squared: bool) -> Tensor | None:
+    """``_torch_sum`` without weights; nothing where torch has to add them up."""
     library = native.library_for(shard.rows)
-    if library is None or len(grids) > 2 or 2 * shard.bits > 53 or shard.rows.stride(1) != 1 or len(shard) >= 2**31:
-        return []
-    found = []
-    for squared, grid in enumerate(grids):
-        top = torch.cat([grid.top, grid.top.new_full((1,), 1)])  # and one column for the ones of the rows
-        tables = Grid(top, grid.width, grid.limbs).tables
-        if tables is None:
-            return []
-        found.append(library.totals(shard.rows, tables, bool(squared))[:, :-1].contiguous())
-    return found
+    if library is None or 2 * shard.bits > 53 or shard.rows.stride(1) != 1 or len(shard) >= 2**31:
+        return None
+    top = torch.cat([grid.top, grid.top.new_full((1,), 1)])  # and one column for the ones of the rows
+    tables = Grid(top, grid.width, grid.limbs).tables
+    return None if tables is None else library.totals(shard.rows, tables, squared)[:, :-1].contiguous()
 
 
 def _fractions(limbs: Tensor, grid: Grid) -> list[Fraction]:

@@ -110,7 +110,7 @@ class KMeans(CentroidModel):
 
     def _narrator(self, problem: Problem) -> Callable[[int, Record], None]:
         """What hears of every iteration, and prints it as scikit-learn does, where that is wanted."""
-        tolerance = self.tol * mean_variance(problem, 0)
+        tolerance = self.tol * mean_variance(problem, 0) if self.tol else 0.0
 
         def tell(restart: int, record: Record) -> None:
             at = record.iteration - 1

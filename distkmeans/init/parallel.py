@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from distkmeans.data.columns import moments, scan
+from distkmeans.data.columns import Moments, scan
 from distkmeans.data.shard import Shard, weight_type
 from distkmeans.exact import floats
 from distkmeans.exact.random import Stream
@@ -87,7 +87,7 @@ def _reduce(problem: Problem, values: Tensor, weights: Tensor, k: int, seed: int
     alone = problem.world.alone()
     small = Shard(values, 0, len(values), weights.to(weight_type(values.dtype)), problem.shard.name)
     columns = scan(alone, small)
-    seeding = Problem(alone, small, problem.metric, columns, moments(alone, small, columns), columns.grid())
+    seeding = Problem(alone, small, problem.metric, columns, Moments(alone, small, columns), columns.grid())
     return greedy(seeding, k, seed)
 
 

@@ -71,7 +71,7 @@ def alternate(problem: Problem, rules: Rules, centroids: Tensor, on_record: Call
     """Improve centroids (K, D) by the problem's metric. A collective; raises InputError on all ranks."""
     metric = geometry_of(problem)
     by = 0 if metric.unit_centroids else safe_exponent(problem.columns.exponent)
-    limit = rules.tol * _scale(problem, by)
+    limit = rules.tol * _scale(problem, by) if rules.tol else 0.0
     state = State(centroids, torch.full((len(problem.shard),), -1, device=centroids.device))
     while not state.converged and state.iteration < rules.max_iter:
         begin = time.perf_counter()

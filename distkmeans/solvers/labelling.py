@@ -33,7 +33,7 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
     for the fastest.
     """
     shard, weights, world = problem.shard, problem.shard.weights, problem.world
-    sums = ClusterSums.empty(problem.grid, len(centroids))
+    square, sums = problem.moments.weighted_square, ClusterSums.empty(problem.grid, len(centroids))
     with world.guard():
         if kernel is None:
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
@@ -46,5 +46,5 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
             tally(chunk, None, labels[rows], sums)
     world.sum_(sums.limbs)
     world.sum_(sums.counts)
-    cost = inertia(problem.moments.weighted_square, sums, centroids, problem.columns.exponent)
+    cost = inertia(square, sums, centroids, problem.columns.exponent)
     return Labelled(labels, cost, int((sums.counts == 0).sum()))

@@ -32,15 +32,16 @@ Empty = Literal["farthest", "keep", "fail"]
 class State:
     """All that the next iteration depends on: (K, D) centroids, (n,) labels, and the sums of the labelled rows.
 
-    Before the first iteration no row has a label (-1). shift: the last one, at the problem's safe scale. The rest
-    follows from these, and is kept for clusters that do not change: hashes of the centroids, terms of the inertia, and
-    bool (K,): ``touched``, where a centre was not yet taken from the sums; ``stale``, nor the terms; ``vacant``, where
-    there is none.
+    Before the first iteration no row has a label (-1). shift: the last one, at the problem's safe scale. square: the
+    sum of weight * |x|^2. The rest follows from these, and is kept for clusters that do not change: hashes of the
+    centroids, terms of the inertia, and bool (K,): ``touched``, where a centre was not yet taken from the sums;
+    ``stale``, nor the terms; ``vacant``, where there is none.
     """
 
     centroids: Tensor
     labels: Tensor
     sums: ClusterSums
+    square: Fraction
     hashes: Tensor
     terms: Terms
     touched: Tensor
@@ -91,7 +92,7 @@ class Lloyd:
             kernel = choose(
                 problem.shard.rows, centroids, largest, self.tile_rows, problem.exact, self.kernel, problem.frugal, room
             )
-        limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent))
+        limit = self.tol * mean_variance(problem, safe_exponent(problem.columns.exponent)) if self.tol else 0.0
         state = start(problem, centroids)
         while not state.converged and state.iteration < self.max_iter:
             record = self.step(problem, kernel, state)
@@ -153,7 +154,7 @@ def take_centres(problem: Problem, state: State, centres: Tensor) -> Tensor:
 
 
 def start(problem: Problem, centroids: Tensor) -> State:
-    """The state before the first iteration."""
+    """The state before the first iteration. A collective."""
     labels = torch.full((len(problem.shard),), -1, dtype=label_type(len(centroids)), device=centroids.device)
     clusters, device = len(centroids), centroids.device
     everything, none = (torch.full((clusters,), value, device=device) for value in (True, False))
@@ -161,6 +162,7 @@ def start(problem: Problem, centroids: Tensor) -> State:
         centroids,
         labels,
         ClusterSums.empty(problem.grid, clusters),
+        problem.moments.weighted_square,
         row_hash(centroids),
         Terms.empty(clusters, problem.columns.exponent, device),
         touched=everything,
@@ -244,8 +246,7 @@ def inertia_of(problem: Problem, state: State) -> float:
     """Of the state's labels and the centroids that they were assigned to."""
     state.terms.renew(state.sums, state.centroids, state.stale.nonzero().flatten())
     state.stale.zero_()
-    square, largest = problem.moments.weighted_square, problem.columns.exponent
-    return inertia(square, state.sums, state.centroids, largest, state.terms)
+    return inertia(state.square, state.sums, state.centroids, problem.columns.exponent, state.terms)
 
 
 def finish(problem: Problem, kernel: Kernel, state: State) -> Solution:

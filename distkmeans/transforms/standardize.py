@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distkmeans.data.columns import Columns, moments
+from distkmeans.data.columns import Columns, Moments
 from distkmeans.data.shard import Shard
 from distkmeans.transforms import rounded, transforms
 from distkmeans.world import World
@@ -25,7 +25,7 @@ class Standardize:
         self.mean = self.scale = torch.zeros(0, dtype=torch.float64)
 
     def fit(self, world: World, shard: Shard, columns: Columns) -> None:
-        known = moments(world, shard, columns)
+        known = Moments(world, shard, columns)
         self.mean = torch.tensor([_float(mean) for mean in known.means()], dtype=torch.float64)
         self.scale = torch.tensor([_deviation(variance) for variance in known.variances()], dtype=torch.float64)
 

@@ -294,7 +294,9 @@ class TestStatisticsPass:
             assert found.sums[column] == sum(exact)
             assert found.squares[column] == sum(v * v for v in exact)
         squares = [sum(v * v for v in oracle.fractions(row)) for row in x]
-        assert found.weighted_square == sum(Fraction(float(a)) * b for a, b in zip(stored, squares, strict=True))
+        expected = sum(Fraction(float(a)) * b for a, b in zip(stored, squares, strict=True))
+        assert found.weighted_square == expected
+        assert Moments(World(), shard, scan(World(), shard)).weighted_square == expected  # by itself, on one grid
 
 
 def standardized(x: np.ndarray) -> np.ndarray:

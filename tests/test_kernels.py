@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,20 @@ def test_distances_are_those_of_torch(
     monkeypatch.setenv(native.CHOICE, "off")
     assert torch.equal(compiled, stats.distances(rows, centroids, labels, exponent))
     assert torch.allclose(compiled, (rows.double() - centroids.double()[labels.long()]).square().sum(1) * 4.0**exponent)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("count", "dims"), [(1, 1), (40, 17), (5_000_000, 1)])
+def test_squares_are_added_exactly(library: native.Library, dtype: torch.dtype, count: int, dims: int) -> None:
+    """Most of them about the largest that there may be: more than float64 adds up before they are taken as integers."""
+    rows = torch.full((count, dims), 0.98765432 if dtype.is_floating_point else 127).to(dtype)
+    rows[:9] = (torch.randn(9, dims, generator=torch.Generator().manual_seed(dims)) * 0.1)[:count].to(dtype)
+    top = 14 if not dtype.is_floating_point else 0 if dtype == torch.float32 else 2
+    places = [top - 34 * (limb + 1) for limb in range(native.SQUARE_LIMBS)]
+    limbs = library.squares(rows, places)
+    exact = sum(Fraction(value) ** 2 for value in rows[:9].flatten().tolist())
+    exact += max(0, count - 9) * dims * Fraction(rows[-1, 0].item()) ** 2
+    assert sum(Fraction(limb) * Fraction(2) ** place for limb, place in zip(limbs, places, strict=True)) == exact
 
 
 def test_which_centroids_moved_is_told_bit_by_bit(library: native.Library) -> None:

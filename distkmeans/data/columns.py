@@ -109,7 +109,12 @@ class Moments:
     def weighted_square(self) -> Fraction:
         """The sum of weight * |x|^2."""
         if self.shard.weights is None:
-            return sum(self.squares, Fraction(0))
+            grid = self._common_grid()
+            if grid is None or "squares" in vars(self):
+                return sum(self.squares, Fraction(0))
+            with self.world.guard():
+                limbs = _sum_of_squares(self.shard, grid)
+            return _fractions(self.world.sum_(limbs), grid)[0]
         top, low = (2 * bound + weight for bound, weight in zip((self.top, self.low), self.weight, strict=True))
         return sum(self._added(Grid.spanning(top, low, self.total), squared=True, weighted=True), Fraction(0))
 
@@ -120,6 +125,13 @@ class Moments:
         """Per column, divided by the number of rows, exact."""
         pairs = zip(self.squares, self.means(), strict=True)
         return [square / self.total - mean * mean for square, mean in pairs]
+
+    def _common_grid(self) -> Grid | None:
+        """One of so few limbs for the squares of all columns, or nothing."""
+        grid = Grid.spanning(2 * self.top.max()[None], 2 * self.low.min()[None], self.total * len(self.top))
+        grid = Grid(grid.top, grid.width, native.SQUARE_LIMBS) if grid.limbs <= native.SQUARE_LIMBS else grid
+        serves = grid.limbs == native.SQUARE_LIMBS and grid.tables is not None and 2 * self.shard.bits <= 53
+        return grid if serves else None
 
     def _added(self, grid: Grid, squared: bool, weighted: bool = False) -> list[Fraction]:
         with self.world.guard():
@@ -137,6 +149,19 @@ def _torch_sum(shard: Shard, grid: Grid, squared: bool, weighted: bool) -> Tenso
             factors.append((shard.weights[tile].to(torch.float64)[:, None], shard.weight_bits))
         for index, piece in enumerate(grid.product_pieces(*factors)):
             total[index] += piece.sum(0).to(torch.int64)  # at most EXACT_ROWS: exact
+    return total
+
+
+def _sum_of_squares(shard: Shard, grid: Grid) -> Tensor:
+    """int64 (limbs, 1): limb sums of the squares of all values, on a grid of one column that has room for them."""
+    library = native.library_for(shard.rows)
+    if library is not None and shard.rows.stride(1) == 1:
+        places = [int(grid.place(index)) for index in range(grid.limbs)]
+        return torch.tensor(library.squares(shard.rows, places))[:, None]
+    total = torch.zeros(grid.limbs, 1, dtype=torch.int64, device=shard.rows.device)
+    for tile in shard.tiles():
+        for index, piece in enumerate(grid.pieces(shard.rows[tile].to(torch.float64).square().view(-1, 1))):
+            total[index] += piece.to(torch.int64).sum(0)
     return total
 
 

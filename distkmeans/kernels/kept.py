@@ -20,15 +20,29 @@ class Kept:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.records, self.longer = stages.records(library, rows)
         self.labels = torch.full((len(rows),), -1, dtype=torch.int32)
-        self.unknown, self.aim = True, Aim(stages)
+        self.unknown, self.aim, self.seconds = True, Aim(stages), 0.0
 
     def assign(self, which: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
         """As of a kernel, of the rows ``which``, int64 (n,); costs: filled."""
-        records = self.library.draw(self.records, self.labels, which), self.longer
+        records = self.library.draw(self.records, self.labels, which)
+        undecided = self._run(records, centroids, labels, costs)
+        self.labels[which] = labels.to(torch.int32)
+        return undecided
+
+    def assign_part(self, rows: slice, centroids: Tensor, labels: Tensor) -> int:
+        """The same, of a part of the rows that starts with a block, in place. labels: (N,)."""
+        end = -(-rows.stop // native.ROWS) * native.ROWS
+        self.records[rows, native.LABEL] = self.labels[rows]
+        undecided = self._run(self.records[rows.start : end], centroids, labels)
+        self.labels[rows] = labels[rows].to(torch.int32)
+        return undecided
+
+    def _run(self, records: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
         self.unknown = self.unknown and bool((self.labels < 0).any())
         everyone = torch.ones(len(centroids), dtype=torch.bool)
-        kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=records)
+        heads = records, self.longer
+        kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=heads)
         kernel.aim = self.aim
         undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone, guess=self.unknown), costs)
-        self.labels[which] = labels.to(torch.int32)
+        self.seconds = kernel.seconds
         return undecided

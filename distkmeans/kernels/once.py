@@ -30,8 +30,10 @@ from distkmeans.kernels.pruned import Costs, Pruned
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-TRIAL_ROWS, SAMPLE_ROWS = 1024, 4096
-"""Rows of a trial; rows of which axes are found."""
+TRIAL_ROWS, TRIAL_SHARE = (256, 1024), 128
+"""Rows of a trial: one in so many of all that will be labelled, within limits."""
+SAMPLE_ROWS = 4096
+"""Rows of which axes are found."""
 SHORT = {16: (14, 22), 8: (28, 60)}
 """Lengths of short heads, by their bits: the first that is long enough is tried."""
 SHARE = {16: 0.9, 8: 0.6}
@@ -90,11 +92,11 @@ class Once:
             return self.kept.assign(rows.local, centroids, labels, costs)
         return self.assign(rows.rows, centroids, labels)
 
-    def assign_all(self, rows: slice, centroids: Tensor, labels: Tensor) -> int:
-        """The same, of some of the rows of the choice."""
+    def assign_part(self, rows: slice, centroids: Tensor, labels: Tensor) -> int:
+        """The same, of a part of the choice's rows that starts with a block of the kernels. labels: of all of them."""
         if self.kept:
-            return self.kept.assign(torch.arange(rows.start, rows.stop), centroids, labels)
-        return self.assign(self.choice.rows[rows], centroids, labels)
+            return self.kept.assign_part(rows, centroids, labels)
+        return self.assign(self.choice.rows[rows], centroids, labels[rows])
 
     def _fastest(self, names: list[str], rows: int) -> tuple[str, Stages | None]:
         """Of these kernels, in the order of preference where there is no trial; and its heads."""
@@ -104,12 +106,13 @@ class Once:
         few = rows * choice.rows.shape[1] * len(choice.centroids) < WORTH or not len(choice.rows)
         if few or names[0] == "triton" or "pruned" not in names:
             return names[0], None
-        sample = choice.rows[:: max(1, len(choice.rows) // min(rows, TRIAL_ROWS))][:TRIAL_ROWS].contiguous()
+        wanted = min(rows, max(TRIAL_ROWS[0], min(TRIAL_ROWS[1], self.total // TRIAL_SHARE)))
+        sample = choice.rows[:: max(1, len(choice.rows) // wanted)][:wanted].contiguous()
         contenders: list[tuple[str, Stages | None]] = [(names[0], None)]
-        contenders += [(name, stages) for stages in self._heads(sample) for name in names if name in ("pruned", "kept")]
+        contenders += [(self._with_heads(stages, "kept" in names), stages) for stages in self._heads(sample)]
         best, least = contenders[0], math.inf
         for contender in contenders:
-            seconds = self._seconds(*contender, sample, least)
+            seconds = self._seconds(*contender, sample, rows, least)
             if seconds < least:
                 best, least = contender, seconds
         return best
@@ -127,13 +130,16 @@ class Once:
                     yield Stages.fitting(sample, axes, Form(bits, length, refined))
                     return
 
-    def _seconds(self, name: str, stages: Stages | None, sample: Tensor, least: float) -> float:
-        """Of a call with the sample: the better of two, or the first where the ``least`` is far below it."""
+    def _with_heads(self, stages: Stages, drawn: bool) -> str:
+        """Heads of all rows are kept where there is room for them: that costs less than to cut them again and again."""
+        return "kept" if drawn and taken(stages.first.form, None) <= ROOM * row_size(self.choice.rows) else "pruned"
+
+    def _seconds(self, name: str, stages: Stages | None, sample: Tensor, rows: int, least: float) -> float:
+        """Of a call with so many rows, from one with the sample: the better of two, or the first where the ``least`` is
+        far below it."""
         labels, centroids = torch.empty(len(sample), dtype=torch.int32), self.choice.centroids
         seconds: list[float] = []
-        if name == "kept":
-            if stages is None or taken(stages.first.form, None) > ROOM * row_size(sample):
-                return math.inf
+        if name == "kept" and stages is not None:
             kept, places = self._kept(stages, sample), torch.arange(len(sample))
             kept.assign(places, centroids, labels)  # as for most rows, labels are known
         while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
@@ -142,7 +148,9 @@ class Once:
                 kept.assign(places, centroids, labels)
             else:
                 self._kernel(name, stages, sample, centroids).assign(centroids, labels)
-            seconds.append(time.perf_counter() - begin)
+            whole = time.perf_counter() - begin
+            grows = kept.seconds if name == "kept" else whole  # with the rows: cutting the centroids does not
+            seconds.append(whole + grows * (rows / len(sample) - 1))
         return min(seconds)
 
     def _kept(self, stages: Stages, rows: Tensor) -> Kept:

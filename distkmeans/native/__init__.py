@@ -35,6 +35,8 @@ ROWS, BLOCKS, PANEL, VECTOR, STRIPE, SHAPE, MOST_TOGETHER, LEVELS = 12, 12, 32, 
 a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
 """Words of a record, and where its head begins: as in kernels.h."""
+SQUARE_LIMBS, EXACT_TERMS = 3, 1 << 16
+"""Limbs of a sum of squares; terms of 36 bits that float64 adds up exactly, and some more."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW = 128
@@ -164,6 +166,18 @@ class Scan(ctypes.Structure):
         ("largest", c_void_p),
         ("smallest", c_void_p),
         ("bad", c_int32),
+    ]
+
+
+class Squares(ctypes.Structure):
+    _fields_ = [
+        ("rows", Rows),
+        ("scratch", c_void_p),
+        ("count", c_int64),
+        ("flush", c_int64),
+        ("unit", c_double * SQUARE_LIMBS),
+        ("split", c_double * SQUARE_LIMBS),
+        ("limbs", c_int64 * SQUARE_LIMBS),
     ]
 
 
@@ -309,7 +323,7 @@ class Trial(ctypes.Structure):
     ]
 
 
-STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cutting, Scan, Trial)
+STRUCTURES = (Assignment, Narrow, Tally, Means, Inertia, Steps, Blend, Costs, Cutting, Scan, Squares, Trial)
 
 
 class Library:
@@ -356,6 +370,20 @@ class Library:
         task = Scan(Rows.of(rows), len(rows), largest.data_ptr(), smallest.data_ptr())
         self.run("scan", task, rows.numel())
         return None if task.bad else torch.stack([largest.amax(0), smallest.amin(0)])
+
+    def squares(self, rows: Tensor, places: list[int]) -> list[int]:
+        """Limbs of the sum of the squares of all values of rows (N, D), in units of 2**place, exactly.
+
+        places: SQUARE_LIMBS of them, at most 36 apart. No square exceeds 2**36 of the first unit, and all are multiples
+        of the last.
+        """
+        width = -(-rows.shape[1] // VECTOR) * VECTOR
+        scratch = torch.empty(threads(), width, dtype=torch.float64)
+        units = [2.0**place for place in places]
+        tables = ((c_double * SQUARE_LIMBS)(*(factor * unit for unit in units)) for factor in (1, 1.5 * 2.0**52))
+        task = Squares(Rows.of(rows), scratch.data_ptr(), len(rows), max(1, EXACT_TERMS * 4 // width), *tables)
+        self.run("squares", task, rows.numel())
+        return list(task.limbs)
 
     def means(self, sums: Tensor, up: Tensor) -> tuple[Tensor, Tensor | None]:
         """float32 means (K, C - 1) of limb sums (K, limbs, C), and which are not proved, bool, or None where all are.

@@ -111,12 +111,12 @@ static void parallel(Part *run, void *argument, int threads) {
 /* Instruction sets, best first; a number for each, so that a caller can ask for one. */
 typedef struct {
     const char *name;
-    Part *assign, *narrow, *tally, *means, *inertia, *steps, *blend, *costs, *cut, *shapes, *scan, *apart, *try;
+    Part *assign, *narrow, *tally, *means, *inertia, *steps, *blend, *costs, *cut, *shapes, *scan, *squares, *apart, *try;
 } Variant;
 #define VARIANT(isa)                                                                                           \
     {#isa, assign_part_##isa, narrow_part_##isa, tally_part_##isa, means_part_##isa, inertia_part_##isa,       \
      steps_part_##isa, blend_part_##isa, costs_part_##isa, cut_part_##isa, shapes_part_##isa, scan_part_##isa,       \
-     apart_part_##isa, try_part_##isa}
+     squares_part_##isa, apart_part_##isa, try_part_##isa}
 static const Variant variants[] = {
 #if defined(__x86_64__)
     VARIANT(avx512), VARIANT(avx2),
@@ -145,13 +145,14 @@ int dkm_variant_runs(int variant) { return can_run(variants[variant].name); }
 int64_t dkm_size(int which) {
     const int64_t sizes[] = {sizeof(Assignment), sizeof(Narrow), sizeof(Tally), sizeof(Means), sizeof(Inertia),
                              sizeof(Steps), sizeof(Blend), sizeof(Costs), sizeof(Cutting), sizeof(Scan),
-                             sizeof(Trial)};
+                             sizeof(Squares), sizeof(Trial)};
     return sizes[which];
 }
 
 void dkm_assign(Assignment *a, int variant, int threads) { parallel(variants[variant].assign, a, threads); }
 void dkm_shapes(Assignment *a, int variant, int threads) { parallel(variants[variant].shapes, a, threads); }
 void dkm_scan(Scan *s, int variant, int threads) { parallel(variants[variant].scan, s, threads); }
+void dkm_squares(Squares *s, int variant, int threads) { parallel(variants[variant].squares, s, threads); }
 void dkm_narrow(Narrow *n, int variant, int threads) { parallel(variants[variant].narrow, n, threads); }
 void dkm_means(Means *m, int variant, int threads) { parallel(variants[variant].means, m, threads); }
 void dkm_inertia(Inertia *n, int variant, int threads) { parallel(variants[variant].inertia, n, threads); }

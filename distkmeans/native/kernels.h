@@ -134,6 +134,17 @@ typedef struct { /* of columns: (parts, dims) */
     int32_t bad;
 } Scan;
 
+/* The sum of the squares of all values, in limbs of these units; split: 1.5 * 2**52 of them. flush: rows whose squares
+   float64 adds up exactly. */
+enum { SQUARE_LIMBS = 3 };
+typedef struct {
+    Rows rows;
+    double *scratch; /* (parts, dims, up to whole VECTORs of them) */
+    int64_t count, flush;
+    double unit[SQUARE_LIMBS], split[SQUARE_LIMBS];
+    int64_t limbs[SQUARE_LIMBS];
+} Squares;
+
 typedef struct { /* float32 means (count, dims); open: those not proved */
     const int64_t *sums;
     const double *up;

@@ -265,6 +265,43 @@ static void V(widened)(const Rows *rows, int64_t i, double *out) {
 }
 #undef WIDEN
 
+/* Squares are cut by adding and subtracting ``split``, which rounds them to a multiple of the unit. */
+static void V(squares_part)(void *argument, int part, int parts) {
+    enum { TOGETHER = 2 };
+    Squares *s = argument;
+    const int width = (s->rows.dims + 15) / 16 * 16;
+    const int64_t end = s->count * (part + 1) / parts;
+    double *row = s->scratch + (size_t)part * width;
+    memset(row, 0, sizeof(double) * (size_t)width);
+    for (int64_t from = s->count * part / parts, to; from < end; from = to) {
+        V(vec_f64) sum[SQUARE_LIMBS][TOGETHER], split[SQUARE_LIMBS];
+        for (int l = 0; l < SQUARE_LIMBS; l++) {
+            split[l] = SET1_F64(s->split[l]);
+            for (int j = 0; j < TOGETHER; j++) sum[l][j] = SET1_F64(0);
+        }
+        to = from + s->flush < end ? from + s->flush : end;
+        for (int64_t i = from; i < to; i++) {
+            V(widened)(&s->rows, i, row);
+            for (int d = 0; d < width; d += TOGETHER * LANES / 2)
+                for (int j = 0; j < TOGETHER; j++) {
+                    V(vec_f64) x;
+                    memcpy(&x, row + d + j * LANES / 2, sizeof x);
+                    x *= x;
+                    for (int l = 0; l < SQUARE_LIMBS; l++) {
+                        const V(vec_f64) piece = (x + split[l]) - split[l];
+                        sum[l][j] += piece, x -= piece;
+                    }
+                }
+        }
+        for (int l = 0; l < SQUARE_LIMBS; l++) {
+            double lane[TOGETHER * LANES / 2];
+            memcpy(lane, sum[l], sizeof lane);
+            for (int j = 0; j < TOGETHER * LANES / 2; j++)
+                __atomic_fetch_add(s->limbs + l, (int64_t)(lane[j] / s->unit[l]), __ATOMIC_RELAXED);
+        }
+    }
+}
+
 /* The hash of a row that exact/floats.row_hash gives. */
 static int64_t V(hash_of)(const double *values, int dims) {
     uint64_t hash = 0;

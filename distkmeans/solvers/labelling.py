@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from distkmeans import native
 from distkmeans.kernels.dense import largest_of
 from distkmeans.kernels.once import Once, choice_for
 from distkmeans.problem import Problem
 from distkmeans.solvers.lloyd import label_type
 from distkmeans.stats import ClusterSums, inertia, tally
 
-CHUNK_ROWS = 1 << 14
+CHUNK_ROWS = native.ROWS << 10
 """Rows that are labelled and added up at a time, while they are near the cores."""
 
 
@@ -42,7 +43,7 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
         for rows in shard.tiles(CHUNK_ROWS):
             chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])
-            kernel.assign_all(rows, centroids, labels[rows])
+            kernel.assign_part(rows, centroids, labels)
             tally(chunk, None, labels[rows], sums)
     world.sum_(sums.limbs)
     world.sum_(sums.counts)

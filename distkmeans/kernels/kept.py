@@ -20,7 +20,7 @@ class Kept:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.records, self.longer = stages.records(library, rows)
         self.labels = torch.full((len(rows),), -1, dtype=torch.int32)
-        self.unknown, self.aim, self.seconds = True, Aim(stages), 0.0
+        self.aim, self.seconds = Aim(stages), 0.0
 
     def assign(self, which: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
         """As of a kernel, of the rows ``which``, int64 (n,); costs: filled."""
@@ -38,11 +38,10 @@ class Kept:
         return undecided
 
     def _run(self, records: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
-        self.unknown = self.unknown and bool((self.labels < 0).any())
         everyone = torch.ones(len(centroids), dtype=torch.bool)
         heads = records, self.longer
         kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=heads)
         kernel.aim = self.aim
-        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone, guess=self.unknown), costs)
+        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone), costs)
         self.seconds = kernel.seconds
         return undecided

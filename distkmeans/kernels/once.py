@@ -30,7 +30,7 @@ from distkmeans.kernels.pruned import Costs, Pruned
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-TRIAL_ROWS, TRIAL_SHARE = (256, 1024), 128
+TRIAL_ROWS, TRIAL_SHARE = (192, 512), 192
 """Rows of a trial: one in so many of all that will be labelled, within limits."""
 SAMPLE_ROWS = 4096
 """Rows of which axes are found."""

@@ -96,7 +96,7 @@ class Pruned:
             changed = self.library.follow(self.seen, centroids)
             moved = moved if self.forgotten else changed
         self.forgotten = False
-        undecided = self.run(centroids, labels, moved, self.aim.at(centroids, changed, guess=self.seen is None))
+        undecided = self.run(centroids, labels, moved, self.aim.at(centroids, changed))
         if self.seen is None:
             self.seen = centroids.clone()
         return undecided
@@ -277,7 +277,7 @@ class Aim:
     """The centroids' heads of each stage, kept from pass to pass: only those that moved are cut anew.
 
     When all are, for the first, second, fourth, ... time, scales are chosen that suit them: from rows they shrink to
-    means. A first pass guesses by the products, for which they must be of one scale.
+    means.
     """
 
     def __init__(self, stages: Stages) -> None:
@@ -287,12 +287,12 @@ class Aim:
         self.common: list[float | None] = [None, None]
         self.times = 0
 
-    def at(self, centroids: Tensor, moved: Tensor, guess: bool) -> list[Target]:
+    def at(self, centroids: Tensor, moved: Tensor) -> list[Target]:
         which = moved.nonzero().flatten()
         if not self.heads or 2 * len(which) > len(moved):
             self.times += 1
             if self.times & (self.times - 1) == 0:
-                self.facing = self.stages.facing(centroids, 1 if guess else native.LEVELS)
+                self.facing = self.stages.facing(centroids, native.LEVELS)
                 self.common = [None, None]
             self.heads = self.stages.heads(centroids, self.facing)
         elif len(which):

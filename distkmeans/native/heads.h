@@ -61,39 +61,62 @@ TURN(f32, float, V(vec), MUL_ADD, SET1)
 
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 
-/* Coordinates from..to of one value, unrefined: rounded into the head, their sums of squares added up: of the scaled ones,
-   of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest integer. */
+/* Coordinates from..to of one value, unrefined: rounded into the head of 16 bits, their sums of squares added up: of the
+   scaled ones, of what is rounded off, and of the integers. To add and take away 1.5 * 2**52 is to round to the nearest
+   integer. */
 typedef int64_t V(eight_bits) __attribute__((vector_size(64)));
 typedef int32_t V(eight_ints) __attribute__((vector_size(32)));
+typedef int16_t V(eight_shorts) __attribute__((vector_size(16)));
 #define WHERE(condition, yes, no) \
     ((V(eight))(((condition) & (V(eight_bits))(yes)) | (~(condition) & (V(eight_bits))(no))))
-#define ROUND(name, real, type)                                                                                   \
-    static void V(round_##name)(const real *y, int from, int to, double scale, double cap, type *head, double *sums) { \
-        typedef real V(from_##name) __attribute__((vector_size(8 * sizeof(real))));                               \
-        typedef type V(into_##name) __attribute__((vector_size(8 * sizeof(type))));                               \
-        const V(eight) most = cap - (V(eight)){0}, integer = 0x1.8p52 - (V(eight)){0};                            \
-        V(eight) inside = {0}, rest = {0}, size = {0};                                                            \
-        for (int d = from; d < to; d += 8) {                                                                      \
-            const size_t many = d + 8 <= to ? 8 : (size_t)(to - d);                                               \
-            V(from_##name) raw = {0};                                                                             \
-            if (many == 8) memcpy(&raw, y + d, sizeof raw);                                                       \
-            else memcpy(&raw, y + d, many * sizeof(real));                                                        \
-            const V(eight) value = __builtin_convertvector(raw, V(eight)) * scale;                                \
-            V(eight) near = WHERE(value > most, most, value);                                                     \
-            near = WHERE(near < -most, -most, near) + integer - integer;                                          \
-            const V(eight) off = value - near;                                                                    \
-            inside += value * value, rest += off * off, size += near * near;                                      \
-            const V(into_##name) whole =                                                                           \
-                __builtin_convertvector(__builtin_convertvector(near, V(eight_ints)), V(into_##name));            \
-            if (many == 8) memcpy(head + d, &whole, sizeof whole);                                                \
-            else memcpy(head + d, &whole, many * sizeof(type));                                                   \
-        }                                                                                                         \
-        for (int l = 0; l < 8; l++) sums[0] += inside[l], sums[1] += rest[l], sums[2] += size[l];                 \
+static void V(round_16)(const double *y, int from, int to, double scale, double cap, int16_t *head, double *sums) {
+    const V(eight) most = cap - (V(eight)){0}, integer = 0x1.8p52 - (V(eight)){0};
+    V(eight) inside = {0}, rest = {0}, size = {0};
+    for (int d = from; d < to; d += 8) {
+        const size_t many = d + 8 <= to ? 8 : (size_t)(to - d);
+        V(eight) value = {0};
+        if (many == 8) memcpy(&value, y + d, sizeof value);
+        else memcpy(&value, y + d, many * sizeof(double));
+        value *= scale;
+        V(eight) near = WHERE(value > most, most, value);
+        near = WHERE(near < -most, -most, near) + integer - integer;
+        const V(eight) off = value - near;
+        inside += value * value, rest += off * off, size += near * near;
+        const V(eight_shorts) whole =
+            __builtin_convertvector(__builtin_convertvector(near, V(eight_ints)), V(eight_shorts));
+        if (many == 8) memcpy(head + d, &whole, sizeof whole);
+        else memcpy(head + d, &whole, many * sizeof(int16_t));
     }
-ROUND(8, float, int8_t)
-ROUND(16, double, int16_t)
-#undef ROUND
+    for (int l = 0; l < 8; l++) sums[0] += inside[l], sums[1] += rest[l], sums[2] += size[l];
+}
 #undef WHERE
+
+/* The same in bytes, without the first of the sums. float32 in 16 lanes: a scaled coordinate errs by 2 units, sums of up
+   to 2**12 squares by 2**-16 of themselves, those of the integers not at all. */
+static void V(round_8)(const float *y, int length, float scale, int8_t *head, double *sums) {
+    enum { SIDE = 16 / LANES };
+    typedef int32_t V(ints) __attribute__((vector_size(4 * LANES)));
+    typedef int8_t V(bytes) __attribute__((vector_size(LANES)));
+    const V(vec) by = SET1(scale), most = SET1(127.0f), least = SET1(-127.0f), integer = SET1(0x1.8p23f);
+    V(vec) rest[SIDE], size[SIDE];
+    for (int j = 0; j < SIDE; j++) rest[j] = size[j] = ZERO();
+    for (int d = 0; d < length; d += 16)
+        for (int j = 0, at = d; j < SIDE && at < length; j++, at += LANES) {
+            const size_t many = at + LANES <= length ? LANES : (size_t)(length - at);
+            V(vec) value = ZERO();
+            if (many == LANES) value = LOAD(y + at);
+            else memcpy(&value, y + at, many * sizeof(float));
+            value *= by;
+            const V(vec) near = MAX(MIN(value, most), least) + integer - integer, off = value - near;
+            rest[j] += off * off, size[j] += near * near;
+            const V(bytes) whole = __builtin_convertvector(__builtin_convertvector(near, V(ints)), V(bytes));
+            if (many == LANES) memcpy(head + at, &whole, sizeof whole);
+            else memcpy(head + at, &whole, many);
+        }
+    float lane[2][16];
+    memcpy(lane[0], rest, sizeof rest), memcpy(lane[1], size, sizeof size);
+    for (int l = 0; l < 16; l++) sums[1] += (double)lane[0][l], sums[2] += (double)lane[1][l];
+}
 
 /* One value's head, from its coordinates: double for 16 bits, float for 8. */
 static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, double square) {
@@ -113,11 +136,15 @@ static void V(cut)(const Cutting *c, const Stage *s, int64_t i, const void *y, d
         shorts[per_word + 2 * r + d] = (int16_t)(c->of_rows ? coarse : fine);
     }
     if (s->bits == 8)
-        V(round_8)(y, r, s->length, scale, cap, bytes + first, sums);
+        V(round_8)(y, s->length, (float)scale, bytes + first, sums);
     else
         V(round_16)(y, r, s->length, scale, cap, shorts + first, sums);
     double tail = 0;
     if (s->length < c->values.dims) {
+        for (int d = 0; d < s->length && s->bits == 8; d++) {
+            const double value = (double)((const float *)y)[d] * scale;
+            sums[0] += value * value;
+        }
         double held = sqrt(sums[0]) - (2 * c->spill + 4 * unit) * norm;
         held = held > 0 ? held : 0;
         const double outside = norm * norm * (1 + 8 * unit) - held * held;
@@ -153,7 +180,7 @@ static void V(open_record)(const Cutting *c, int64_t i, double square) {
 }
 
 static void V(cut_part)(void *argument, int part, int parts) {
-    enum { MANY = V(TOGETHER) };
+    enum { MANY = V(TOGETHER), AHEAD = 2 };
     const Cutting *c = argument;
     const size_t element = c->wide ? sizeof(double) : sizeof(float), dims = (size_t)c->values.dims;
     char *x = c->scratch + (size_t)part * MOST_TOGETHER * (dims + (size_t)c->lanes) * element, *turned = x + MANY * dims * element;
@@ -163,6 +190,7 @@ static void V(cut_part)(void *argument, int part, int parts) {
         const int many = c->count - first < MANY ? (int)(c->count - first) : MANY;
         double square[MANY];
         for (int r = 0; r < many; r++) {
+            if (first + r + AHEAD < c->count) prefetch_row(&c->values, first + r + AHEAD);
             square[r] = c->wide ? V(centred_f64)(c, first + r, (double *)x + r * dims)
                                 : V(centred_f32)(c, first + r, (float *)x + r * dims);
             if (!c->records) c->square[first + r] = square[r];

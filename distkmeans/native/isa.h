@@ -12,6 +12,8 @@ typedef __m512 V(vec);
 #define ZERO() _mm512_setzero_ps()
 #define ADD(a, b) _mm512_add_ps(a, b)
 #define SUB(a, b) _mm512_sub_ps(a, b)
+#define MIN(a, b) _mm512_min_ps(a, b)
+#define MAX(a, b) _mm512_max_ps(a, b)
 #define MUL_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define TOTAL(a) _mm512_reduce_add_ps(a)
 #define SET1(x) _mm512_set1_ps(x)
@@ -63,19 +65,23 @@ typedef __m512d V(vec_f64);
         }                                                                                                         \
     }                                                                                                             \
     ALONE static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,          \
-                                     const int32_t *bias, int32_t first, int32_t *best, int32_t *place,           \
-                                     int32_t *score) {                                                            \
+                                     const int32_t *bias, const int32_t *total, int level, int32_t first,         \
+                                     int32_t *best, int32_t *place, int32_t *score) {                             \
         PRODUCTS(DOT)                                                                                             \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS && score; r++) {                                        \
             _mm512_storeu_si512(score + PANEL * r, acc[r][0]), _mm512_storeu_si512(score + PANEL * r + 16, acc[r][1]); \
         }                                                                                                         \
         const __m512i here = _mm512_set1_epi32(first);                                                            \
+        const __m128i by = _mm_cvtsi32_si128(level);                                                              \
         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) {                                                 \
+            const __m512i off = _mm512_set1_epi32(total[r]);                                                      \
+            const __m512i s0 = _mm512_sra_epi32(_mm512_sub_epi32(acc[r][0], off), by);                            \
+            const __m512i s1 = _mm512_sra_epi32(_mm512_sub_epi32(acc[r][1], off), by);                            \
             __m512i b = _mm512_loadu_si512(best + 16 * r), at = _mm512_loadu_si512(place + 16 * r);               \
-            __mmask16 m = _mm512_cmpgt_epi32_mask(acc[r][0], b);                                                  \
-            b = _mm512_max_epi32(b, acc[r][0]), at = _mm512_mask_mov_epi32(at, m, here);                          \
-            m = _mm512_cmpgt_epi32_mask(acc[r][1], b);                                                            \
-            b = _mm512_max_epi32(b, acc[r][1]);                                                                   \
+            __mmask16 m = _mm512_cmpgt_epi32_mask(s0, b);                                                         \
+            b = _mm512_max_epi32(b, s0), at = _mm512_mask_mov_epi32(at, m, here);                                 \
+            m = _mm512_cmpgt_epi32_mask(s1, b);                                                                   \
+            b = _mm512_max_epi32(b, s1);                                                                          \
             at = _mm512_mask_mov_epi32(at, m, _mm512_add_epi32(here, _mm512_set1_epi32(16)));                     \
             _mm512_storeu_si512(best + 16 * r, b), _mm512_storeu_si512(place + 16 * r, at);                       \
         }                                                                                                         \
@@ -128,6 +134,8 @@ typedef __m256 V(vec);
 #define ZERO() _mm256_setzero_ps()
 #define ADD(a, b) _mm256_add_ps(a, b)
 #define SUB(a, b) _mm256_sub_ps(a, b)
+#define MIN(a, b) _mm256_min_ps(a, b)
+#define MAX(a, b) _mm256_max_ps(a, b)
 #define MUL_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define LOAD_F16(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define LOAD_BF16(p) \
@@ -155,6 +163,12 @@ static inline V(vec) V(load)(const float *p) {
 #define ZERO() ((V(vec)){0})
 #define ADD(a, b) ((a) + (b))
 #define SUB(a, b) ((a) - (b))
+static inline V(vec) V(least_of)(V(vec) a, V(vec) b) {
+    for (int l = 0; l < LANES; l++) a[l] = a[l] < b[l] ? a[l] : b[l];
+    return a;
+}
+#define MIN(a, b) V(least_of)(a, b)
+#define MAX(a, b) (-V(least_of)(-(a), -(b)))
 #define MUL_ADD(a, b, c) ((a) * (b) + (c))
 #define FOUR(convert, p) ((V(vec)){convert((p)[0]), convert((p)[1]), convert((p)[2]), convert((p)[3])})
 #define LOAD_F16(p) FOUR(half_to_float, p)
@@ -223,16 +237,16 @@ static inline void V(dots16)(const int32_t *row, const uint32_t *panel, int word
         }                                                                                                         \
     }                                                                                                             \
     static void V(name##_best)(const int32_t *rows, size_t step, const uint32_t *panel, int words,                \
-                               const int32_t *bias, int32_t first, int32_t *best, int32_t *place,                 \
-                               int32_t *scores) {                                                                 \
+                               const int32_t *bias, const int32_t *total, int level, int32_t first,               \
+                               int32_t *best, int32_t *place, int32_t *scores) {                                  \
         for (int r = 0; r < ROWS; r++) {                                                                          \
             int32_t score[PANEL];                                                                                 \
             memcpy(score, bias, sizeof score);                                                                    \
             V(dots)(rows + r * step, panel, words, score);                                                        \
             if (scores) memcpy(scores + PANEL * r, score, sizeof score);                                          \
             for (int k = 0; k < PANEL; k++) {                                                                     \
-                const int lane = 16 * r + k % 16, wins = score[k] > best[lane];                                   \
-                best[lane] = wins ? score[k] : best[lane];                                                        \
+                const int32_t lane = 16 * r + k % 16, s = (score[k] - total[r]) >> level, wins = s > best[lane];  \
+                best[lane] = wins ? s : best[lane];                                                               \
                 place[lane] = wins ? first + k - k % 16 : place[lane];                                            \
             }                                                                                                     \
         }                                                                                                         \

@@ -59,15 +59,16 @@ static inline void V(block)(int bits, const int32_t *rows, size_t step, const ui
 }
 
 /* Of blocks with rows that have no label, the best integer score is a guess of the nearest centroid: it only has to be
-   near for the pruning to work. scores: NULL, or room for them, block by block; known: of which blocks they are there. */
+   near for the pruning to work. Scores of other levels are brought to level 0. scores: NULL, or room for them, block by block; known: of which blocks they are there. */
 static void V(guess)(const Assignment *a, int32_t *record, int blocks, int32_t *scores, uint8_t *known) {
-    int32_t best[16 * ROWS], place[16 * ROWS];
+    int32_t best[16 * ROWS], place[16 * ROWS], total[ROWS];
     for (int b = 0; b < blocks; b++) {
         known[b] = 0;
         int32_t *rows = record + (size_t)b * ROWS * a->step;
         int unknown = 0;
         for (int r = 0; r < ROWS; r++) unknown |= rows[r * a->step + ID] >= 0 && rows[r * a->step + LABEL] < 0;
         if (!unknown) continue;
+        for (int r = 0; r < ROWS; r++) total[r] = rows[r * a->step + MARGIN + TOTAL_];
         int32_t *score = scores ? scores + (size_t)b * a->all.count * ROWS * PANEL : 0;
         known[b] = score != 0;
         for (int i = 0; i < 16 * ROWS; i++) best[i] = INT32_MIN, place[i] = 0;
@@ -76,10 +77,11 @@ static void V(guess)(const Assignment *a, int32_t *record, int blocks, int32_t *
             int32_t bias[PANEL]; /* a centroid without a head is no guess */
             for (int k = 0; k < PANEL; k++)
                 bias[k] = a->all.bias[p * PANEL + k] == ALWAYS ? -ALWAYS : a->all.bias[p * PANEL + k];
+            const int level = a->all.level[p];
             if (a->bits == 8)
-                V(block8_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place, score);
+                V(block8_best)(rows + HEADER, a->step, panel, a->words, bias, total, level, p * PANEL, best, place, score);
             else
-                V(block16_best)(rows + HEADER, a->step, panel, a->words, bias, p * PANEL, best, place, score);
+                V(block16_best)(rows + HEADER, a->step, panel, a->words, bias, total, level, p * PANEL, best, place, score);
             if (score) score += ROWS * PANEL;
         }
         for (int r = 0; r < ROWS; r++) {

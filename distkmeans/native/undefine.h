@@ -9,6 +9,8 @@
 #undef LOAD_F16
 #undef LOAD_I8
 #undef LOAD_U8
+#undef MAX
+#undef MIN
 #undef MUL_ADD
 #undef MUL_ADD_F64
 #undef SET1

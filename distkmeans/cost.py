@@ -17,7 +17,7 @@ from distkmeans.kernels.dense import automatic_tile
 from distkmeans.metrics import Geometry
 from distkmeans.problem import Problem
 from distkmeans.settings import Settings
-from distkmeans.solvers.labelling import CHUNK_ROWS
+from distkmeans.solvers.labelling import chunk_rows
 from distkmeans.solvers.lloyd import Lloyd, label_type
 from distkmeans.solvers.minibatch import MiniBatch
 
@@ -65,7 +65,7 @@ def memory_of(settings: Settings, total: int, ranks: int, stored: torch.dtype, p
     size = Size(total, dims, k, ranks, problem.grid.limbs)
     scores = min(rows, automatic_tile(k)) * k * 4
     labels = rows * label_type(k).itemsize
-    headed = rows if isinstance(settings.plan.solver, (Lloyd, MiniBatch)) else min(rows, CHUNK_ROWS)
+    headed = rows if isinstance(settings.plan.solver, (Lloyd, MiniBatch)) else min(rows, chunk_rows(dims))
     heads = headed * head_bytes(settings, dims, stored)
     weights = 0 if problem.shard.weights is None else rows * problem.shard.weights.dtype.itemsize
     return Memory(

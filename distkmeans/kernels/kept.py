@@ -14,13 +14,17 @@ from distkmeans.kernels.pruned import Aim, Costs, Pruned
 
 
 class Kept:
-    """Assigns some of these rows (N, D), none of whose values, nor a centroid's, exceeds ``largest``."""
+    """Assigns some of these rows (N, D), none of whose values, nor a centroid's, exceeds ``largest``.
+
+    seen: the last centroids (K, D), whose heads are at hand, or None. seconds: of the last call, in the kernel.
+    """
 
     def __init__(self, rows: Tensor, library: native.Library, stages: Stages, largest: float, exact: bool) -> None:
         self.rows, self.library, self.stages, self.largest, self.exact = rows, library, stages, largest, exact
         self.records, self.longer = stages.records(library, rows)
         self.labels = torch.full((len(rows),), -1, dtype=torch.int32)
         self.aim, self.seconds = Aim(stages), 0.0
+        self.seen: Tensor | None = None
 
     def assign(self, which: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
         """As of a kernel, of the rows ``which``, int64 (n,); costs: filled."""
@@ -39,9 +43,11 @@ class Kept:
 
     def _run(self, records: Tensor, centroids: Tensor, labels: Tensor, costs: Costs | None = None) -> int:
         everyone = torch.ones(len(centroids), dtype=torch.bool)
-        heads = records, self.longer
-        kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=heads)
+        moved = everyone if self.seen is None else self.library.follow(self.seen, centroids)
+        self.seen = centroids.clone() if self.seen is None else self.seen
+        drawn = records, self.longer
+        kernel = Pruned(self.rows, self.library, self.stages, self.largest, self.exact, drawn=drawn)
         kernel.aim = self.aim
-        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, everyone), costs)
+        undecided = kernel.run(centroids, labels, everyone, self.aim.at(centroids, moved), costs)
         self.seconds = kernel.seconds
         return undecided

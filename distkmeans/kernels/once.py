@@ -145,6 +145,7 @@ class Once:
         while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
             begin = time.perf_counter()
             if name == "kept":
+                kept.seen = None  # as if all centroids had moved
                 kept.assign(places, centroids, labels)
             else:
                 self._kernel(name, stages, sample, centroids).assign(centroids, labels)

@@ -14,8 +14,8 @@ from distkmeans.problem import Problem
 from distkmeans.solvers.lloyd import label_type
 from distkmeans.stats import ClusterSums, inertia, tally
 
-CHUNK_ROWS = native.ROWS << 10
-"""Rows that are labelled and added up at a time, while they are near the cores."""
+CHUNK_ELEMENTS = 1 << 22
+"""Elements of the rows that are labelled and added up at a time, while they are near the cores."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
         if kernel is None:
             largest = max(float(problem.columns.largest.max()), largest_of(centroids))
             choice = choice_for(shard.rows, centroids, largest, problem.exact)
-            kernel = Once(choice, rows=min(len(shard), CHUNK_ROWS), total=len(shard))
+            kernel = Once(choice, rows=min(len(shard), chunk_rows(shard.dims)), total=len(shard))
         labels = torch.empty(len(shard), dtype=label_type(len(centroids)), device=centroids.device)
-        for rows in shard.tiles(CHUNK_ROWS):
+        for rows in shard.tiles(chunk_rows(shard.dims)):
             chunk = replace(shard, rows=shard.rows[rows], weights=None if weights is None else weights[rows])
             kernel.assign_part(rows, centroids, labels)
             tally(chunk, None, labels[rows], sums)
@@ -49,3 +49,8 @@ def label(problem: Problem, centroids: Tensor, kernel: Once | None = None) -> La
     world.sum_(sums.counts)
     cost = inertia(square, sums, centroids, problem.columns.exponent)
     return Labelled(labels, cost, int((sums.counts == 0).sum()))
+
+
+def chunk_rows(dims: int) -> int:
+    """Rows that are labelled and added up at a time: whole blocks of the kernels."""
+    return native.ROWS * max(1, CHUNK_ELEMENTS // (native.ROWS * dims))

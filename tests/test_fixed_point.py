@@ -137,3 +137,10 @@ def test_sum_dd_does_not_lose_what_cancels() -> None:
     terms = torch.tensor([1e30, 1.0, -1e30, 1e-10, 3.0], dtype=torch.float64)
     high, _ = floats.sum_dd((terms, torch.zeros_like(terms)))
     assert float(high) == 4.0000000001
+
+
+def test_a_total_is_added_up_as_columns_are() -> None:
+    for count in (0, 1, 2, 3, 7, 64, 101):
+        values = torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+        assert floats.total(values) == float(floats.sum_columns(values.view(1, -1)))
+    assert floats.total(torch.full((3,), 1e308, dtype=torch.float64)) == np.inf

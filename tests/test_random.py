@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from distkmeans.exact.random import Stream, log, permute
+from distkmeans import native
+from distkmeans.exact.random import Stream, log, permute, scramble
 
 ROWS = torch.arange(200_000)
 PUBLISHED = [-495967326111537935, 6483255105427188297, 3481104314540682308]
@@ -20,10 +21,18 @@ def test_numbers_belong_to_rows_not_to_calls() -> None:
         assert not torch.equal(whole[:10], other.bits(ROWS[:10]))
 
 
-def test_the_bits_are_the_ones_that_were_published() -> None:
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+def test_the_bits_are_the_ones_that_were_published(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds of old runs must stay reproducible: these values may never change."""
+    monkeypatch.setenv(native.CHOICE, kernels)
     assert Stream(0, "init/random").bits(torch.arange(3)).tolist() == PUBLISHED
     assert Stream(0, "plus_plus/draw", 7).integer(10**30, 2) == PUBLISHED_INTEGER
+
+
+def test_compiled_bits_are_those_of_torch() -> None:
+    numbers = torch.cat([ROWS[:1000] * 2**43, -ROWS[:999]])[::2]
+    stream = Stream(9, "test")
+    assert torch.equal(stream.bits(numbers), scramble(numbers, stream.words()))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 1000, 2**31 - 1, 2**31, 2**31 + 1, 10**12 + 7, 2**62 - 1, 2**62])

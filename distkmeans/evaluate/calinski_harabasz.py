@@ -24,5 +24,5 @@ class CalinskiHarabasz:
         clusters, weights = len(spread.counts), spread.counts[:, None]
         middle = floats.sum_columns((weights * spread.means).t().contiguous()) / rows
         squares = weights * (spread.means - middle).square()
-        between = float(floats.sum_columns(squares.view(1, -1)))
+        between = floats.total(squares)
         return between * (rows - clusters) / (spread.within * (clusters - 1))

@@ -7,6 +7,7 @@ multiply-add is needed). A *double-double* is a pair (high, low) whose sum is th
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,6 +139,17 @@ def sum_columns(values: Tensor) -> Tensor:
         pairs = values[..., :half] + values[..., half : 2 * half]
         values = torch.cat([pairs, values[..., 2 * half :]], dim=-1) if values.shape[-1] % 2 else pairs
     return values.squeeze(-1) if values.shape[-1] else values.new_zeros(values.shape[:-1])
+
+
+def total(values: Tensor) -> float:
+    """The same of (D,), in numpy: few values, and many calls, which torch takes longer for."""
+    array = values.cpu().numpy()
+    with np.errstate(all="ignore"):
+        while len(array) > 1:
+            half = len(array) // 2
+            pairs = array[:half] + array[half : 2 * half]
+            array = np.append(pairs, array[-1]) if len(array) % 2 else pairs
+    return float(array[0]) if len(array) else 0.0
 
 
 def row_hash(values: Tensor) -> Tensor:

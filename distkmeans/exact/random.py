@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from distkmeans import native
+
 _INT64 = 1 << 64
 
 
@@ -35,7 +37,8 @@ class Stream:
 
     def bits(self, rows: Tensor) -> Tensor:
         """64 random bits, as int64, for each int64 row number."""
-        return scramble(rows, self.words())
+        compiled = native.library_for(rows)
+        return scramble(rows, self.words()) if compiled is None else compiled.scramble(rows, self.words())
 
     def words(self) -> tuple[int, int]:
         """The two words of the key, for ``scramble``."""

@@ -478,6 +478,13 @@ class Library:
         """Add ``change`` (K, ...) to ``sums`` and mark in ``touched``, bool (K,), the clusters that it changes."""
         self.handle.dkm_merge(*_pointers(sums, change, touched), c_int64(len(sums)), c_int64(sums[0].numel()))
 
+    def scramble(self, numbers: Tensor, words: tuple[int, int]) -> Tensor:
+        """64 random bits of each number, int64: as ``exact.random.scramble``."""
+        numbers = numbers.contiguous()
+        bits, words_ = torch.empty_like(numbers), (c_uint64(word % (1 << 64)) for word in words)
+        self.handle.dkm_scramble(*_pointers(numbers, bits), c_int64(numbers.numel()), *words_)
+        return bits
+
     def sort(self, records: Tensor, into: Tensor, rank: Tensor) -> None:
         """Records (N, step) in the order of their labels' ranks, int32 (K,)."""
         places, step = _pointers(records, into), records.shape[1]
@@ -518,8 +525,9 @@ class Library:
         count = len(which)
         into = self.take(records, which, -(-count // ROWS) * ROWS)
         into[:count, ID], into[:count, LABEL] = torch.arange(count), labels[which]
-        into[count:] = 0
-        into[count:, ID] = -1
+        if len(into) > count:
+            into[count:] = 0
+            into[count:, ID] = -1
         return into
 
     def bias(

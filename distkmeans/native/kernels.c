@@ -236,6 +236,16 @@ void dkm_merge(int64_t *sums, const int64_t *change, uint8_t *touched, int64_t c
     }
 }
 
+static inline uint64_t mixed(uint64_t z) {
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+}
+/* Random bits of each number: scramble of exact/random.py. */
+void dkm_scramble(const uint64_t *numbers, uint64_t *bits, int64_t count, uint64_t first, uint64_t second) {
+    for (int64_t i = 0; i < count; i++) bits[i] = mixed(mixed(numbers[i] * 0x9E3779B97F4A7C15 + first) + second);
+}
+
 /* Marks the rows of ``now`` that differ from those of ``was``, bit by bit, and copies them there. */
 typedef struct {
     char *was;

@@ -78,7 +78,7 @@ def alternate(problem: Problem, rules: Rules, centroids: Tensor, on_record: Call
         found = assign(problem, rules, state)
         centres, empty = _centres(problem, rules, state, found)
         squares, _, _ = steps(state.centroids, centres, by)
-        state.shift = float(floats.sum_columns(squares.view(1, -1)))
+        state.shift = floats.total(squares)
         state.settled = not found.moved and torch.equal(centres, state.centroids)
         state.centroids, state.iteration = centres, state.iteration + 1
         state.converged = state.settled or state.shift <= limit

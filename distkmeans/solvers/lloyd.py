@@ -108,7 +108,7 @@ class Lloyd:
         centres, empty = self.centres(problem, state)
         by = safe_exponent(problem.columns.exponent)
         shifts, state.hashes, changed = steps(state.centroids, centres, by)
-        state.shift = float(floats.sum_columns(shifts.view(1, -1)))
+        state.shift = floats.total(shifts)
         state.stale |= changed
         state.settled = not moved and not bool(changed.any())
         state.centroids = centres

@@ -79,7 +79,7 @@ def learn(world: World, metric: Metric, scale: Scale, found: Measured, state: St
     if looks and rule.ratio > 0:
         revive(world, metric, shard, centres, state, rule.ratio)
     shifts, state.hashes, _ = steps(state.centroids, centres, scale.by)
-    state.shift = float(floats.sum_columns(shifts.view(1, -1)))
+    state.shift = floats.total(shifts)
     state.centroids = centres
     state.judged += found.judged
     state.step += 1

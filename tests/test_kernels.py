@@ -109,9 +109,14 @@ def test_heads_give_the_true_argmin(library: native.Library, kind: str, dims: in
             assert labels.tolist() == oracle.nearest(x, centroids.numpy()), form
 
 
+@pytest.mark.parametrize("most", [native.MOST_NARROW, 0])
 @settings(max_examples=20, **FAST_SETTINGS)
 @given(kind=st.sampled_from(KINDS), dims=st.integers(1, 9), k=st.integers(1, 40), seed=st.integers(0, 2**32))
-def test_narrow_rows_give_the_true_argmin(library: native.Library, kind: str, dims: int, k: int, seed: int) -> None:
+def test_float32_scores_give_the_true_argmin(
+    library: native.Library, monkeypatch: pytest.MonkeyPatch, most: int, kind: str, dims: int, k: int, seed: int
+) -> None:
+    """With rows side by side, and as they lie."""
+    monkeypatch.setattr(native, "MOST_NARROW", most)
     x = oracle.rows(kind, 70, dims, seed)
     if not ordinary(x):
         return
@@ -132,7 +137,7 @@ def test_types_and_sizes(library: native.Library, dtype: torch.dtype, count: int
     expected, labels = torch.empty(count, dtype=torch.int32), torch.empty(count, dtype=torch.int64)
     kernels: list = [pruned(rows, library, Form(8, dims)), pruned(rows, library, Form(8, dims // 2), Form(8, dims))]
     kernels += [pruned(rows, library, Form(16, 10, 2)), pruned(rows, library, Form(16, 10, 2), Form(16, dims - 1, 2))]
-    if dims <= native.MOST_NARROW:
+    if dims <= native.MOST_NARROW or k <= native.MOST_FEW:
         kernels.append(Narrow(rows, library, centroids, 200.0, True))
     for moved in paths(centroids, seed=k):
         Dense(rows, moved, 200.0, None, True).assign(moved, expected)
@@ -500,12 +505,12 @@ def test_without_a_compiler_torch_multiplies_integers(monkeypatch: pytest.Monkey
 
 
 def test_a_kernel_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.randn(30, 130)
+    x = torch.randn(130, 130)
     with pytest.raises(InputError, match=r"solver.kernel=pruned: it is for values of 32 bits and fewer; use auto"):
         choose(x.double(), x[:5].double(), kernel="pruned")
     if BUILT:
-        with pytest.raises(InputError, match=r"solver.kernel=narrow: it is for at most 128 columns; use auto"):
-            choose(x, x[:5], kernel="narrow")
+        with pytest.raises(InputError, match=r"kernel=narrow: it is for at most 128 columns, or 128 clusters; use"):
+            choose(x, x, kernel="narrow")
         monkeypatch.setenv(native.CHOICE, "sse9")
         with pytest.raises(InputError, match=r"DISTKMEANS_NATIVE=sse9: this processor runs .*; or off"):
             native.library()

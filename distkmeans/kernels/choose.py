@@ -126,8 +126,9 @@ class Choice:
             return "it is for values of 32 bits and fewer"
         if self.rows.stride(1) != 1 or Frame.around(self.centroids, self.reach).exponent:
             return "it is for values of ordinary size, rows whole in memory"
-        if kernel == "narrow" and self.rows.shape[1] > native.MOST_NARROW:
-            return f"it is for at most {native.MOST_NARROW} columns"
+        many = self.rows.shape[1] > native.MOST_NARROW and len(self.centroids) > native.MOST_FEW
+        if kernel == "narrow" and many:
+            return f"it is for at most {native.MOST_NARROW} columns, or {native.MOST_FEW} clusters"
         if kernel == "integer" and not integer.works():
             return "torch._int_mm is not exact here"
         return ""

@@ -1,4 +1,4 @@
-"""The compiled kernel for narrow rows: float32 scores with rows side by side, best and second best in registers.
+"""The compiled kernel for narrow rows, or few centroids: float32 scores, best and second best in registers.
 
 Its scores and their bound are those of ``kernels.dense``; rows that the bound leaves open go there, or to ``few``.
 """
@@ -13,13 +13,17 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.kernels import few
 from distkmeans.kernels.dense import NEVER, Dense, Frame, Target
+from distkmeans.kernels.head import whole_vectors
 
 AT_ONCE = 4
 """Centroids whose scores the kernel forms together."""
 
 
 class Narrow:
-    """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns, D at most ``native.MOST_NARROW``."""
+    """Assign rows on the CPU: float32 or narrower (N, D) with contiguous columns.
+
+    It is made for D of at most ``native.MOST_NARROW``, or K of at most ``native.MOST_FEW``.
+    """
 
     def __init__(
         self,
@@ -41,11 +45,14 @@ class Narrow:
         target = Target.of(centroids, self.frame, torch.float32)
         count, dims = centroids.shape
         size = -(-count // AT_ONCE) * AT_ONCE
-        placed = torch.zeros(size, dims)
-        placed[:count] = target.columns.t()[:count]
+        wide = dims > native.MOST_NARROW
+        width = whole_vectors(dims) if wide else dims
+        scratch = torch.empty(native.threads(), native.MOST_TOGETHER * width) if wide else None
+        placed = torch.zeros(size, width)
+        placed[:count, :dims] = target.columns.t()[:count]
         bias = torch.full((size,), NEVER)
         bias[:count] = target.bias[:count]
-        shift = self.frame.shift32
+        shift = torch.zeros(dims) if wide and self.frame.shift32 is None else self.frame.shift32
         written = labels if labels.dtype == torch.int32 else torch.empty(len(labels), dtype=torch.int32)
         task = native.Narrow(
             rows=native.Rows.of(self.rows),
@@ -58,6 +65,8 @@ class Narrow:
             floor=target.floor * (1 + 2.0**-20) * self.exact,
             labels=written.data_ptr(),
             open=self.open.data_ptr(),
+            scratch=None if scratch is None else scratch.data_ptr(),
+            width=width,
         )
         begin = time.perf_counter()
         self.library.run("narrow", task, len(self.rows) * dims * (size + 16) // 16)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -22,7 +22,7 @@ from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel
 from distkmeans.kernels.choose import ROOM, Choice, row_size, taken
 from distkmeans.kernels.dense import Dense, Frame
-from distkmeans.kernels.head import Axes, Form, Stages
+from distkmeans.kernels.head import Axes, Cut, Form, Stages
 from distkmeans.kernels.kept import Kept
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Costs, Pruned
@@ -30,7 +30,9 @@ from distkmeans.kernels.pruned import Costs, Pruned
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-TRIAL_ROWS, TRIAL_SHARE = (192, 512), 192
+WORTH_KEEPING = 1 << 28
+"""The same of all calls, where heads may be kept."""
+TRIAL_ROWS, TRIAL_SHARE = (128, 256), 256
 """Rows of a trial: one in so many of all that will be labelled, within limits."""
 SAMPLE_ROWS = 4096
 """Rows of which axes are found."""
@@ -103,18 +105,25 @@ class Once:
         choice = self.choice
         if names[0] == "pruned":
             return names[-1], as_they_are(choice.sample())
-        few = rows * choice.rows.shape[1] * len(choice.centroids) < WORTH or not len(choice.rows)
-        if few or names[0] == "triton" or "pruned" not in names:
+        each = choice.rows.shape[1] * len(choice.centroids)
+        few = rows * each < WORTH and ("kept" not in names or self.total * each < WORTH_KEEPING)
+        if few or not len(choice.rows) or names[0] == "triton" or "pruned" not in names:
             return names[0], None
         wanted = min(rows, max(TRIAL_ROWS[0], min(TRIAL_ROWS[1], self.total // TRIAL_SHARE)))
         sample = choice.rows[:: max(1, len(choice.rows) // wanted)][:wanted].contiguous()
-        contenders: list[tuple[str, Stages | None]] = [(names[0], None)]
-        contenders += [(self._with_heads(stages, "kept" in names), stages) for stages in self._heads(sample)]
-        best, least = contenders[0], math.inf
-        for contender in contenders:
-            seconds = self._seconds(*contender, sample, rows, least)
+        drawn = "kept" in names
+        best: tuple[str, Stages | None] = names[0], None
+        least = self._cutting_anew(names[0], None, sample, rows, drawn)
+        for stages in self._heads(sample):
+            keeps = drawn and taken(stages.first.form, None) <= ROOM * row_size(choice.rows)
+            name = "kept" if keeps else "pruned"
+            seconds = (
+                self._keeping(stages, sample, rows, least)
+                if keeps
+                else self._cutting_anew(name, stages, sample, rows, drawn, least)
+            )
             if seconds < least:
-                best, least = contender, seconds
+                best, least = (name, stages), seconds
         return best
 
     def _heads(self, sample: Tensor) -> Iterator[Stages]:
@@ -130,29 +139,47 @@ class Once:
                     yield Stages.fitting(sample, axes, Form(bits, length, refined))
                     return
 
-    def _with_heads(self, stages: Stages, drawn: bool) -> str:
-        """Heads of all rows are kept where there is room for them: that costs less than to cut them again and again."""
-        return "kept" if drawn and taken(stages.first.form, None) <= ROOM * row_size(self.choice.rows) else "pruned"
+    def _cutting_anew(
+        self,
+        name: str,
+        stages: Stages | None,
+        sample: Tensor,
+        rows: int,
+        drawn: bool,
+        least: float = math.inf,
+    ) -> float:
+        """Seconds of a call with so many rows by a kernel that keeps nothing of them. drawn: rows must be brought
+        together before, and their distances found after it."""
+        labels, places = torch.empty(len(sample), dtype=torch.int32), torch.arange(len(sample))
+        centroids, library = self.choice.centroids, self.choice.library
+        assert library is not None
 
-    def _seconds(self, name: str, stages: Stages | None, sample: Tensor, rows: int, least: float) -> float:
-        """Of a call with so many rows, from one with the sample: the better of two, or the first where the ``least`` is
-        far below it."""
-        labels, centroids = torch.empty(len(sample), dtype=torch.int32), self.choice.centroids
-        seconds: list[float] = []
-        if name == "kept" and stages is not None:
-            kept, places = self._kept(stages, sample), torch.arange(len(sample))
-            kept.assign(places, centroids, labels)  # as for most rows, labels are known
-        while len(seconds) < 2 and min(seconds, default=0.0) <= HOPELESS * least:
+        def call() -> float:
             begin = time.perf_counter()
-            if name == "kept":
-                kept.seen = None  # as if all centroids had moved
-                kept.assign(places, centroids, labels)
-            else:
-                self._kernel(name, stages, sample, centroids).assign(centroids, labels)
-            whole = time.perf_counter() - begin
-            grows = kept.seconds if name == "kept" else whole  # with the rows: cutting the centroids does not
-            seconds.append(whole + grows * (rows / len(sample) - 1))
-        return min(seconds)
+            values = library.take(sample, places) if drawn else sample
+            self._kernel(name, stages, values, centroids).assign(centroids, labels)
+            if drawn:
+                library.distances(values, centroids, labels, 1.0)
+            return (time.perf_counter() - begin) * rows / len(sample)
+
+        return better(call, least)
+
+    def _keeping(self, stages: Stages, sample: Tensor, rows: int, least: float) -> float:
+        """The same, where heads of all rows are kept, and their share of what it takes to cut these."""
+        labels, places = torch.empty(len(sample), dtype=torch.int32), torch.arange(len(sample))
+        begin = time.perf_counter()
+        self._kept(stages, sample[:0])
+        middle = time.perf_counter()
+        kept, centroids = self._kept(stages, sample), self.choice.centroids
+        cutting = max(0.0, time.perf_counter() - middle - (middle - begin)) / len(sample)
+        kept.assign(places, centroids, labels)  # as for most rows, labels are known
+
+        def call() -> float:
+            begin, kept.seen = time.perf_counter(), None  # as if all centroids had moved
+            kept.assign(places, centroids, labels, Costs.of(len(sample), 0))
+            return time.perf_counter() - begin + kept.seconds * (rows / len(sample) - 1)
+
+        return better(call, least) + cutting * rows * len(self.choice.rows) / self.total
 
     def _kept(self, stages: Stages, rows: Tensor) -> Kept:
         choice = self.choice
@@ -172,12 +199,18 @@ class Once:
         return Dense(rows, centroids, choice.reach, self.tile_rows, choice.exact)
 
 
+def better(call: Callable[[], float], least: float) -> float:
+    """Of two calls, the time that they tell; of one, where the ``least`` so far is far below it."""
+    first = call()
+    return first if first > HOPELESS * least else min(first, call())
+
+
 def as_they_are(sample: Tensor) -> Stages:
     """Heads of bytes along the columns, seen from the mean of a sample of the rows (n, D)."""
     values, dims = sample.to(torch.float32), sample.shape[1]
     if not len(values):
         values = values.new_zeros(1, dims)
-    return Stages.fitting(values, Axes(values.mean(0), torch.eye(dims, dtype=torch.float64)), Form(8, dims))
+    return Stages(Cut.along(values, Axes(values.mean(0), None), Form(8, dims)))
 
 
 def choice_for(like: Tensor, centroids: Tensor, largest: float, exact: bool = True) -> Choice:

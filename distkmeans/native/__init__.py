@@ -39,8 +39,8 @@ SQUARE_LIMBS, EXACT_TERMS = 3, 1 << 16
 """Limbs of a sum of squares; terms of 36 bits that float64 adds up exactly, and some more."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
-MOST_NARROW = 128
-"""Columns that the kernel for narrow rows can take."""
+MOST_NARROW, MOST_FEW = 128, 128
+"""Columns up to which the float32 kernel lays rows side by side; clusters up to which it takes rows of more."""
 MOST_TRIALS = 32
 """Centres on trial in a round of greedy k-means++."""
 GRAIN = 1 << 17
@@ -134,6 +134,8 @@ class Narrow(ctypes.Structure):
         ("open", c_void_p),
         ("opened", c_int64),
         ("next", c_int64),
+        ("scratch", c_void_p),
+        ("width", c_int32),
     ]
 
 

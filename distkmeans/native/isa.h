@@ -16,6 +16,14 @@ typedef __m512 V(vec);
 #define MAX(a, b) _mm512_max_ps(a, b)
 #define MUL_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define TOTAL(a) _mm512_reduce_add_ps(a)
+static inline void V(totals)(const V(vec) *a, float *total) {
+    const __m512 low = ADD(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const __m512 high = ADD(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    const __m512d l = _mm512_castps_pd(low), h = _mm512_castps_pd(high);
+    const __m512 four = ADD(_mm512_castpd_ps(_mm512_unpacklo_pd(l, h)), _mm512_castpd_ps(_mm512_unpackhi_pd(l, h)));
+    const __m256 two = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+    _mm_storeu_ps(total, _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1)));
+}
 #define SET1(x) _mm512_set1_ps(x)
 typedef __m512d V(vec_f64);
 #define MUL_ADD_F64(a, b, c) _mm512_fmadd_pd(a, b, c)
@@ -182,6 +190,9 @@ typedef double V(vec_f64) __attribute__((vector_size(16)));
 static inline float V(total)(V(vec) a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 #endif
 #define TOTAL(a) V(total)(a)
+static inline void V(totals)(const V(vec) *a, float *total) {
+    for (int i = 0; i < 4; i++) total[i] = V(total)(a[i]);
+}
 #define TAKE_BEST(score, k, best, second, place)                                                                  \
     do {                                                                                                          \
         float lane[LANES];                                                                                        \

@@ -103,6 +103,8 @@ typedef struct {
     float slope, floor;
     int32_t *labels, *open;
     int64_t opened, next;
+    float *scratch; /* (threads, MOST_TOGETHER, width): of rows with more than MOST_NARROW columns; else NULL */
+    int32_t width;  /* of a centroid: dims, for those up to whole VECTORs */
 } Narrow;
 
 /* Rows of one cluster, places in the list of rows that enter and leave clusters. shared: others have more of them. */

@@ -1,8 +1,17 @@
-/* Narrow rows against all centroids in float32, for one instruction set: STRIP rows lie side by side in the lanes, and
-   best, second best and index stay in registers. Scores and bound are those of kernels/dense.py. */
+/* Rows against all centroids in float32, for one instruction set. Scores and bound are those of kernels/dense.py. Of few
+   columns, STRIP rows lie side by side in the lanes, and best, second best and index stay in registers. */
 
 #define STRIP (4 * LANES)
 #define AT_ONCE 4
+
+enum { V(MANY_ROWS) = sizeof(V(vec)) == 64 ? 4 : 2 };
+
+/* The label of a row, which is left open where the bound does not tell it from the second best. */
+static inline void V(settle)(Narrow *n, int64_t row, int32_t place, float best, float second, float square) {
+    n->labels[row] = place;
+    if (!(second < best - (n->slope * sqrtf(square) + n->floor)))
+        n->open[__atomic_fetch_add(&n->opened, 1, __ATOMIC_RELAXED)] = (int32_t)row;
+}
 
 static inline void V(columns)(const Narrow *n, int64_t from, int rows, float *column) {
     const int dims = n->rows.dims;
@@ -52,23 +61,83 @@ static void V(strip)(Narrow *n, int64_t from, int rows, float *column) {
             for (int i = 0; i < AT_ONCE; i++)
                 TAKE_BEST(acc[i][v], k + i, best + v * LANES, second + v * LANES, place + v * LANES);
     }
-    for (int r = 0; r < rows; r++) {
-        n->labels[from + r] = place[r];
-        if (!(second[r] < best[r] - (n->slope * sqrtf(square[r]) + n->floor)))
-            n->open[__atomic_fetch_add(&n->opened, 1, __ATOMIC_RELAXED)] = (int32_t)(from + r);
+    for (int r = 0; r < rows; r++) V(settle)(n, from + r, place[r], best[r], second[r], square[r]);
+}
+
+
+/* A stored row, seen from the shift. */
+#define SEEN(type, convert) \
+    for (int d = 0; d < dims; d++) out[d] = (float)convert(((const type *)from)[d]) - n->shift[d]
+static void V(seen)(const Narrow *n, int64_t row, float *out) {
+    const int dims = n->rows.dims;
+    const char *from = (const char *)n->rows.data + row * n->rows.stride * row_bytes(n->rows.type);
+    switch (n->rows.type) {
+    case F16: SEEN(uint16_t, half_to_float); break;
+    case BF16: SEEN(uint16_t, bfloat_to_float); break;
+    case U8: SEEN(uint8_t, ); break;
+    case I8: SEEN(int8_t, ); break;
+    default: SEEN(float, );
     }
+    for (int d = dims; d < n->width; d++) out[d] = 0;
+}
+#undef SEEN
+
+/* Many columns, which lie along the lanes: MANY rows and AT_ONCE centroids in registers. */
+static void V(few_rows)(Narrow *n, int64_t from, int rows, float *scratch) {
+    enum { MANY = V(MANY_ROWS) };
+    float best[MANY], second[MANY], square[MANY];
+    int32_t place[MANY];
+    V(vec) sum[MANY];
+    const int width = n->width, bytes = row_bytes(n->rows.type);
+    const int64_t after = from + MANY < n->count - MANY ? from + MANY : from;
+    const char *next = (const char *)n->rows.data + after * n->rows.stride * bytes;
+    for (int r = 0; r < MANY; r++) {
+        V(seen)(n, from + (r < rows ? r : rows - 1), scratch + r * width);
+        best[r] = second[r] = -INFINITY, place[r] = 0, sum[r] = ZERO();
+    }
+    for (int d = 0; d < width; d += LANES)
+        for (int r = 0; r < MANY; r++)
+            sum[r] = MUL_ADD(LOAD(scratch + r * width + d), LOAD(scratch + r * width + d), sum[r]);
+    for (int r = 0; r < MANY; r++) square[r] = TOTAL(sum[r]);
+    for (int k = 0; k < n->clusters; k += AT_ONCE) {
+        const float *c = n->centroids + (size_t)k * width;
+        V(vec) acc[MANY][AT_ONCE];
+        for (int r = 0; r < MANY; r++)
+            for (int i = 0; i < AT_ONCE; i++) acc[r][i] = ZERO();
+        for (int d = 0; d < width; d += LANES) {
+            V(vec) x[MANY];
+            for (int r = 0; r < MANY; r++) x[r] = LOAD(scratch + r * width + d);
+            for (int r = 0; r < MANY && !k; r++) __builtin_prefetch(next + (r * n->rows.stride + d) * bytes);
+            for (int i = 0; i < AT_ONCE; i++) {
+                const V(vec) y = LOAD(c + i * width + d);
+                for (int r = 0; r < MANY; r++) acc[r][i] = MUL_ADD(x[r], y, acc[r][i]);
+            }
+        }
+        for (int r = 0; r < MANY; r++) {
+            float score[AT_ONCE];
+            V(totals)(acc[r], score);
+            for (int i = 0; i < AT_ONCE; i++) {
+                const float s = score[i] + n->bias[k + i];
+                if (s > best[r]) second[r] = best[r], best[r] = s, place[r] = k + i;
+                else if (s > second[r]) second[r] = s;
+            }
+        }
+    }
+    for (int r = 0; r < rows; r++) V(settle)(n, from + r, place[r], best[r], second[r], square[r]);
 }
 
 static void V(narrow_part)(void *argument, int part, int parts) {
     Narrow *n = argument;
     float column[STRIP * MOST_NARROW];
-    (void)part, (void)parts;
+    const int step = n->scratch ? V(MANY_ROWS) : STRIP;
+    float *scratch = n->scratch ? n->scratch + (size_t)part * MOST_TOGETHER * (size_t)n->width : column;
+    (void)parts;
     for (;;) {
         const int64_t at = __atomic_fetch_add(&n->next, 1, __ATOMIC_RELAXED) * NARROW_TILE;
         if (at >= n->count) break;
         const int64_t stop = at + NARROW_TILE < n->count ? at + NARROW_TILE : n->count;
-        for (int64_t from = at; from < stop; from += STRIP)
-            V(strip)(n, from, (int)(stop - from < STRIP ? stop - from : STRIP), column);
+        for (int64_t from = at; from < stop; from += step)
+            (n->scratch ? V(few_rows) : V(strip))(n, from, (int)(stop - from < step ? stop - from : step), scratch);
     }
 }
 #undef STRIP

@@ -86,7 +86,8 @@ class MiniBatch:
             scale = Scale.of(problem.columns, centroids, size, weighted=False)
             choice = choice_for(problem.shard.rows, centroids, scale.largest, problem.exact)
             share, own = (-(-rows // problem.world.size) for rows in (size, total))
-            expected = own + min(own, steps * share)  # labels, and batches of a pass: more may come
+            certain = steps * share if self.patience is None and not self.tol else min(own, steps * share)
+            expected = own + certain  # the last labels, and batches of a pass at least
             drawn = not problem.frugal and expected >= SEVERAL * own
             kernel = Once(choice, self.kernel, self.tile_rows, share, expected, drawn)
         limit = self.tol * mean_variance(problem, scale.by) if self.tol else None

@@ -317,8 +317,10 @@ class Stages:
         return [self.first, self.second] if self.second else [self.first]
 
     def facing(self, centroids: Tensor, levels: int = 1) -> list[Facing]:
-        """As ``Cut.facing``: of the first stage, panels of the compiled kernels are of one level; few centroids take one
-        panel of each at most."""
+        """As ``Cut.facing``: of the first stage, panels of the compiled kernels are of one level.
+
+        Few centroids take one panel of each level at most.
+        """
         together = min(native.PANEL, -(-len(centroids) // native.LEVELS))
         each = [self.first.facing(centroids, levels, together)]
         return [*each, self.second.facing(centroids, levels)] if self.second else each

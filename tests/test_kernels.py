@@ -376,6 +376,16 @@ def test_heads_prune_photographs() -> None:
 
 
 @needs_compiler
+@needs_compiler
+@pytest.mark.parametrize(("dims", "length"), [(40, 40), (300, 300), (1030, 252)])
+def test_longer_heads_take_all_columns_where_these_are_not_many(dims: int, length: int) -> None:
+    rows = torch.randn(400, dims, generator=torch.Generator().manual_seed(0))
+    choice = Choice(rows, rows[:50], native.library(), largest_of(rows), True)
+    second = choice._second(8, 0, Axes.principal(rows)[0], rows)
+    assert second is not None
+    assert second.form.length == length
+
+
 def test_settled_rows_are_left_alone() -> None:
     """Where no centroid moves nothing is compared, and where one does, one panel at most for settled rows."""
     rows = torch.randn(5000, 16, generator=torch.Generator().manual_seed(0))

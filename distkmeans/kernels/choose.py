@@ -37,8 +37,8 @@ RIVALS, JUDGED = 3, (20, 80)
 LEAN = 1.25
 """How much slower heads may be in the trial that are so much shorter than the fastest: its centroids are the first, and
 as they settle, pairs grow fewer."""
-LONGER = {8: 64, 16: 32}
-"""Words of the longer heads."""
+LONGER, WHOLE = {8: 64, 16: 32}, 1024
+"""Words of the longer heads; columns up to which those of bytes take them all, which costs no rotation."""
 ROOM = 1.5
 """How much a kernel may keep beside the rows, as a multiple of them."""
 LONGEST = 1 << 12
@@ -195,8 +195,8 @@ class Choice:
 
     def _second(self, bits: int, refined: int, axes: Axes, sample: Tensor) -> Cut | None:
         """The longer heads: so many words, or all axes."""
-        dims = self.rows.shape[1]
-        form = Form(bits, min(dims, 32 // bits * (LONGER[bits] - 1) - 2 * refined), refined)
+        dims, most = self.rows.shape[1], 32 // bits * (LONGER[bits] - 1) - 2 * refined
+        form = Form(bits, dims if bits == 8 and dims <= WHOLE else min(dims, most), refined)
         return Cut.fitting(sample, axes, form) if min(LENGTHS[bits]) < form.length else None
 
     def sample(self) -> Tensor:

@@ -109,7 +109,7 @@ class Axes:
         else:
             _, singular, vectors = torch.svd_lowrank(centred, q=MOST // 2, niter=1)
             variances = singular.square()
-        axes = Axes(centre.to(torch.float64), torch.linalg.qr(vectors.to(torch.float64)).Q.t())
+        axes = Axes(centre.to(torch.float64), vectors.to(torch.float64).t())
         return axes, variances.cumsum(0) / total
 
     def refined(self, sample: Tensor, length: int) -> int:
@@ -134,6 +134,8 @@ class Axes:
         axes = self.axes[: form.length]
         if form.bits == 8:  # mixed, coordinates are of one size: the widest would set the scale
             axes = (_mixing(form.length) @ axes).to(torch.float32)
+        else:  # found in float32
+            axes = torch.linalg.qr(axes.t()).Q.t()
         wide = axes.to(torch.float64)
         identity = torch.eye(len(axes), dtype=torch.float64)
         defect = float(torch.linalg.matrix_norm(wide @ wide.t() - identity)) * 1.001 + 1e-13

@@ -132,10 +132,8 @@ class Axes:
         if form.bits == 8 and form.length >= self.axes.shape[1]:
             return Axes(self.centre.to(torch.float32), None)
         axes = self.axes[: form.length]
-        if form.bits == 8:  # mixed, coordinates are of one size: the widest would set the scale
-            axes = (_mixing(form.length) @ axes).to(torch.float32)
-        else:  # found in float32
-            axes = torch.linalg.qr(axes.t()).Q.t()
+        # mixed, coordinates are of one size: the widest would set the scale. The axes were found in float32
+        axes = (_mixing(form.length) @ axes).float() if form.bits == 8 else torch.linalg.qr(axes.t()).Q.t()
         wide = axes.to(torch.float64)
         identity = torch.eye(len(axes), dtype=torch.float64)
         defect = float(torch.linalg.matrix_norm(wide @ wide.t() - identity)) * 1.001 + 1e-13

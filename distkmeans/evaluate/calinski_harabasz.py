@@ -24,5 +24,5 @@ class CalinskiHarabasz:
         clusters, weights = len(spread.counts), spread.counts[:, None]
         middle = floats.sum_columns((weights * spread.means).t().contiguous()) / rows
         squares = weights * (spread.means - middle).square()
-        between = floats.total(squares)
+        between = floats.total(squares.flatten())
         return between * (rows - clusters) / (spread.within * (clusters - 1))

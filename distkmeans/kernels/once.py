@@ -30,10 +30,11 @@ from distkmeans.kernels.pruned import Costs, Pruned
 OnceName = Literal["auto", "dense", "narrow", "pruned", "triton"]
 WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
-WORTH_KEEPING = 1 << 28
-"""The same of all calls, where heads may be kept."""
-TRIAL_ROWS, TRIAL_SHARE = (128, 256), 256
-"""Rows of a trial: one in so many of all that will be labelled, within limits."""
+WORTH_KEEPING = 1 << 29
+"""The same of all calls, where heads may be kept of rows that are not narrow."""
+TRIAL_ELEMENTS, TRIAL_ROWS, TRIAL_SHARE = 1 << 19, (256, 2048), 64
+"""Elements of the rows of a trial, which keep all threads busy, and its rows; at most one in so many of all that there
+will be."""
 SAMPLE_ROWS = 4096
 """Rows of which axes are found."""
 SHORT = {16: (14, 22), 8: (28, 60)}
@@ -105,26 +106,33 @@ class Once:
         choice = self.choice
         if names[0] == "pruned":
             return names[-1], as_they_are(choice.sample())
-        each = choice.rows.shape[1] * len(choice.centroids)
-        few = rows * each < WORTH and ("kept" not in names or self.total * each < WORTH_KEEPING)
-        if few or not len(choice.rows) or names[0] == "triton" or "pruned" not in names:
-            return names[0], None
-        wanted = min(rows, max(TRIAL_ROWS[0], min(TRIAL_ROWS[1], self.total // TRIAL_SHARE)))
-        sample = choice.rows[:: max(1, len(choice.rows) // wanted)][:wanted].contiguous()
         drawn = "kept" in names
+        if names[0] == "triton" or "pruned" not in names or not self._pays(rows, drawn):
+            return names[0], None
+        sample = self._sample(rows)
         best: tuple[str, Stages | None] = names[0], None
         least = self._cutting_anew(names[0], None, sample, rows, drawn)
         for stages in self._heads(sample):
-            keeps = drawn and taken(stages.first.form, None) <= ROOM * row_size(choice.rows)
-            name = "kept" if keeps else "pruned"
-            seconds = (
-                self._keeping(stages, sample, rows, least)
-                if keeps
-                else self._cutting_anew(name, stages, sample, rows, drawn, least)
-            )
+            if drawn and taken(stages.first.form, None) <= ROOM * row_size(choice.rows):
+                name, seconds = "kept", self._keeping(stages, sample, rows, least)
+            else:
+                name, seconds = "pruned", self._cutting_anew("pruned", stages, sample, rows, drawn, least)
             if seconds < least:
                 best, least = (name, stages), seconds
         return best
+
+    def _pays(self, rows: int, drawn: bool) -> bool:
+        """Whether a trial does. rows: of a call. drawn: whether heads may be kept."""
+        count, dims = self.choice.rows.shape
+        each = dims * len(self.choice.centroids)
+        keeps = drawn and dims > native.MOST_NARROW and self.total * each >= WORTH_KEEPING
+        return bool(count) and (rows * each >= WORTH or keeps)
+
+    def _sample(self, rows: int) -> Tensor:
+        """Rows of a trial, at even distances."""
+        (count, dims), (fewest, most) = self.choice.rows.shape, TRIAL_ROWS
+        wanted = min(rows, max(fewest, min(most, TRIAL_ELEMENTS // dims, self.total // TRIAL_SHARE)))
+        return self.choice.rows[:: max(1, count // wanted)][:wanted].contiguous()
 
     def _heads(self, sample: Tensor) -> Iterator[Stages]:
         rows, dims = self.choice.rows, self.choice.rows.shape[1]
@@ -150,19 +158,20 @@ class Once:
     ) -> float:
         """Seconds of a call with so many rows by a kernel that keeps nothing of them. drawn: rows must be brought
         together before, and their distances found after it."""
-        labels, places = torch.empty(len(sample), dtype=torch.int32), torch.arange(len(sample))
         centroids, library = self.choice.centroids, self.choice.library
         assert library is not None
 
-        def call() -> float:
+        def call(count: int) -> float:
+            labels, places = torch.empty(count, dtype=torch.int32), torch.arange(count)
             begin = time.perf_counter()
-            values = library.take(sample, places) if drawn else sample
+            values = library.take(sample, places) if drawn else sample[:count]
             self._kernel(name, stages, values, centroids).assign(centroids, labels)
             if drawn:
                 library.distances(values, centroids, labels, 1.0)
-            return (time.perf_counter() - begin) * rows / len(sample)
+            return time.perf_counter() - begin
 
-        return better(call, least)
+        fixed = min(call(0), call(0))  # what does not grow with the rows
+        return better(lambda: fixed + max(0.0, call(len(sample)) - fixed) * rows / len(sample), least)
 
     def _keeping(self, stages: Stages, sample: Tensor, rows: int, least: float) -> float:
         """The same, where heads of all rows are kept, and their share of what it takes to cut these."""

@@ -130,12 +130,13 @@ static void V(narrow_part)(void *argument, int part, int parts) {
     Narrow *n = argument;
     float column[STRIP * MOST_NARROW];
     const int step = n->scratch ? V(MANY_ROWS) : STRIP;
+    const int64_t share = n->count / (8 * parts) / STRIP * STRIP;
+    const int64_t tile = share < STRIP ? STRIP : share < NARROW_TILE ? share : NARROW_TILE;
     float *scratch = n->scratch ? n->scratch + (size_t)part * MOST_TOGETHER * (size_t)n->width : column;
-    (void)parts;
     for (;;) {
-        const int64_t at = __atomic_fetch_add(&n->next, 1, __ATOMIC_RELAXED) * NARROW_TILE;
+        const int64_t at = __atomic_fetch_add(&n->next, 1, __ATOMIC_RELAXED) * tile;
         if (at >= n->count) break;
-        const int64_t stop = at + NARROW_TILE < n->count ? at + NARROW_TILE : n->count;
+        const int64_t stop = at + tile < n->count ? at + tile : n->count;
         for (int64_t from = at; from < stop; from += step)
             (n->scratch ? V(few_rows) : V(strip))(n, from, (int)(stop - from < step ? stop - from : step), scratch);
     }

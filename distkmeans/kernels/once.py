@@ -32,16 +32,15 @@ WORTH = 1 << 26
 """Rows x columns x clusters of a call from which a trial pays."""
 WORTH_KEEPING = 1 << 29
 """The same of all calls, where heads may be kept of rows that are not narrow."""
-TRIAL_ELEMENTS, TRIAL_ROWS, TRIAL_SHARE = 1 << 19, (256, 2048), 64
-"""Elements of the rows of a trial, which keep all threads busy, and its rows; at most one in so many of all that there
-will be."""
+TRIAL_ELEMENTS, TRIAL_ROWS, TRIAL_SHARE = 1 << 17, (192, 1024), 192
+"""Elements of the rows of a trial, and its rows; at most one in so many of all that there will be."""
 SAMPLE_ROWS = 4096
 """Rows of which axes are found."""
 SHORT = {16: (14, 22), 8: (28, 60)}
 """Lengths of short heads, by their bits: the first that is long enough is tried."""
 SHARE = {16: 0.9, 8: 0.6}
 """Of the variance, that the first axes must hold for a short head to be tried."""
-HOPELESS = 2.0
+HOPELESS = 1.5
 """A first call that takes so many times the best so far is not repeated."""
 TURNED = 500
 """Rows x clusters of all calls, over columns squared, 256 at least, from which it may pay to find principal axes: both
@@ -111,7 +110,7 @@ class Once:
             return names[0], None
         sample = self._sample(rows)
         best: tuple[str, Stages | None] = names[0], None
-        least = self._cutting_anew(names[0], None, sample, rows, drawn)
+        least = math.inf
         for stages in self._heads(sample):
             if drawn and taken(stages.first.form, None) <= ROOM * row_size(choice.rows):
                 name, seconds = "kept", self._keeping(stages, sample, rows, least)
@@ -119,7 +118,7 @@ class Once:
                 name, seconds = "pruned", self._cutting_anew("pruned", stages, sample, rows, drawn, least)
             if seconds < least:
                 best, least = (name, stages), seconds
-        return best
+        return best if least <= self._cutting_anew(names[0], None, sample, rows, drawn, least) else (names[0], None)
 
     def _pays(self, rows: int, drawn: bool) -> bool:
         """Whether a trial does. rows: of a call. drawn: whether heads may be kept."""
@@ -170,7 +169,7 @@ class Once:
                 library.distances(values, centroids, labels, 1.0)
             return time.perf_counter() - begin
 
-        fixed = min(call(0), call(0))  # what does not grow with the rows
+        fixed = call(0)  # what does not grow with the rows
         return better(lambda: fixed + max(0.0, call(len(sample)) - fixed) * rows / len(sample), least)
 
     def _keeping(self, stages: Stages, sample: Tensor, rows: int, least: float) -> float:

@@ -15,7 +15,7 @@ from distkmeans import native
 from distkmeans.errors import InputError
 from distkmeans.kernels import Kernel, integer, why_not_triton
 from distkmeans.kernels.dense import Dense, Frame, largest_of
-from distkmeans.kernels.head import Axes, Cut, Form, Stages, whole_vectors
+from distkmeans.kernels.head import Axes, Cut, Form, Stages
 from distkmeans.kernels.integer import Integer
 from distkmeans.kernels.narrow import Narrow
 from distkmeans.kernels.pruned import Pruned
@@ -265,7 +265,7 @@ def row_size(rows: Tensor) -> int:
 def taken(first: Form, second: Form | None) -> int:
     """Bytes per row of the pruned kernel's heads, at most: while records, or the longer heads, are being moved."""
     record = 4 * (native.HEADER + first.words)
-    longer = 4 * whole_vectors(second.words) if second else 0
+    longer = 4 * native.whole_vectors(second.words) if second else 0
     return record + longer + max(record, longer)
 
 

@@ -349,7 +349,7 @@ class Stages:
         stages = [self.first.stage(records.data_ptr() + 4 * native.HEADER, size, margin=native.MARGIN)]
         longer = None
         if self.second:
-            longer = torch.zeros(count, whole_vectors(self.second.form.words), dtype=torch.int32)
+            longer = torch.zeros(count, native.whole_vectors(self.second.form.words), dtype=torch.int32)
             stages.append(self.second.stage(longer.data_ptr(), longer.shape[1], margin=native.LONG_MARGIN))
         for group in self._groups():
             own = [stage for stage, cut in zip(stages, self.cuts, strict=True) if cut in group]
@@ -365,10 +365,6 @@ class Stages:
 
     def __str__(self) -> str:
         return f"{self.first.form}" + (f"+{self.second.form.length}" if self.second else "")
-
-
-def whole_vectors(words: int) -> int:
-    return -(-words // native.VECTOR) * native.VECTOR
 
 
 def _compiled_heads(

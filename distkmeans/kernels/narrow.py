@@ -13,7 +13,6 @@ from torch import Tensor
 from distkmeans import native
 from distkmeans.kernels import few
 from distkmeans.kernels.dense import NEVER, Dense, Frame, Target
-from distkmeans.kernels.head import whole_vectors
 
 AT_ONCE = 4
 """Centroids whose scores the kernel forms together."""
@@ -46,8 +45,8 @@ class Narrow:
         count, dims = centroids.shape
         size = -(-count // AT_ONCE) * AT_ONCE
         wide = dims > native.MOST_NARROW
-        width = whole_vectors(dims) if wide else dims
-        scratch = torch.empty(native.threads(), native.MOST_TOGETHER * width) if wide else None
+        width = native.whole_vectors(dims) if wide else dims
+        scratch = torch.zeros(native.threads(), native.MOST_TOGETHER, width) if wide else None
         placed = torch.zeros(size, width)
         placed[:count, :dims] = target.columns.t()[:count]
         bias = torch.full((size,), NEVER)

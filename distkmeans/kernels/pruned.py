@@ -185,8 +185,8 @@ class Pruned:
             )
             keep += [heads, further.bias]
         for name, which in sets.items():
-            whole = name == "all" and near.order is not None
-            panels, level = self.aim.panels if whole else of_levels(which, near.level)
+            known = self.aim.panels if name == "all" else None
+            panels, level = known or of_levels(which, near.level)
             packed, bias = self.library.pack(words, target.bias, panels)
             keep += [packed, bias, panels, level]
             places = packed.data_ptr(), bias.data_ptr(), panels.data_ptr(), level.data_ptr()
@@ -284,7 +284,7 @@ class Aim:
     def __init__(self, stages: Stages) -> None:
         self.stages = stages
         self.facing: list[Facing] = []
-        self.panels = of_levels(torch.empty(0, dtype=torch.int32), None)  # of all centroids, by their levels
+        self.panels: tuple[Tensor, Tensor] | None = None  # of all centroids, where their levels differ
         self.heads: list[Heads] = []
         self.common: list[float | None] = [None, None]
         self.times = 0
@@ -295,8 +295,8 @@ class Aim:
             self.times += 1
             if self.times & (self.times - 1) == 0:
                 self.facing = self.stages.facing(centroids, native.LEVELS)
-                if self.facing[0].order is not None:
-                    self.panels = of_levels(self.facing[0].order, self.facing[0].level)
+                order, level = self.facing[0].order, self.facing[0].level
+                self.panels = None if order is None else of_levels(order, level)
                 self.common = [None, None]
             self.heads = self.stages.heads(centroids, self.facing)
         elif len(which):

@@ -36,7 +36,7 @@ a Shape: as in C."""
 ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, _, _, LONG_MARGIN, _, _, HEADER = range(13)
 """Words of a record, and where its head begins: as in kernels.h."""
 SQUARE_LIMBS, EXACT_TERMS = 3, 1 << 16
-"""Limbs of a sum of squares; terms of 36 bits that float64 adds up exactly, and some more."""
+"""Limbs of a sum of squares; terms of 36 bits that a lane of float64, of at least four, adds up exactly."""
 EVERY = -1
 """In place of a centroid: all of them may be nearest."""
 MOST_NARROW, MOST_FEW = 128, 128
@@ -379,7 +379,7 @@ class Library:
         places: SQUARE_LIMBS of them, at most 36 apart. No square exceeds 2**36 of the first unit, and all are multiples
         of the last.
         """
-        width = -(-rows.shape[1] // VECTOR) * VECTOR
+        width = whole_vectors(rows.shape[1])
         scratch = torch.empty(threads(), width, dtype=torch.float64)
         units = [2.0**place for place in places]
         tables = ((c_double * SQUARE_LIMBS)(*(factor * unit for unit in units)) for factor in (1, 1.5 * 2.0**52))
@@ -581,6 +581,11 @@ def small_steps(small: bool = True) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         _own.threads = None
+
+
+def whole_vectors(words: int) -> int:
+    """So many, up to whole VECTORs."""
+    return -(-words // VECTOR) * VECTOR
 
 
 def threads_for(work: int) -> int:

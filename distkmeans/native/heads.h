@@ -5,7 +5,7 @@ enum { V(STRIPE) = 16, V(TOGETHER) = sizeof(V(vec)) == 64 ? MOST_TOGETHER : 4 };
 typedef double V(eight) __attribute__((vector_size(64)));
 typedef double V(eight_f64) __attribute__((vector_size(64)));
 typedef float V(eight_f32) __attribute__((vector_size(32)));
-#define WIDEN(real, convert, stored) \
+#define LESS(real, convert, stored) \
     for (int d = 0; d < v->dims; d++) x[d] = (real)convert(((const stored *)from)[d]) - centre[d]
 #define TURN(name, real, vector, MULTIPLY_ADD, SPREAD)                                                            \
     static void V(turn_##name)(const Cutting *c, const real *x, real *turned) {                                   \
@@ -29,18 +29,21 @@ typedef float V(eight_f32) __attribute__((vector_size(32)));
                 }                                                                                                 \
         }                                                                                                         \
     }                                                                                                             \
-    /* The value less the centre, |X|^2. */                                                                       \
+    /* A value less the centre. */                                                                                \
+    static void V(less_##name)(const Rows *v, int64_t i, const real *centre, real *x) {                           \
+        const char *from = (const char *)v->data + i * v->stride * row_bytes(v->type);                            \
+        switch (v->type) {                                                                                        \
+        case F16: LESS(real, half_to_float, uint16_t); break;                                                     \
+        case BF16: LESS(real, bfloat_to_float, uint16_t); break;                                                  \
+        case U8: LESS(real, (real), uint8_t); break;                                                              \
+        case I8: LESS(real, (real), int8_t); break;                                                               \
+        default: LESS(real, (real), float);                                                                       \
+        }                                                                                                         \
+    }                                                                                                             \
+    /* The same, and its |X|^2. */                                                                                \
     static double V(centred_##name)(const Cutting *c, int64_t i, real *x) {                                       \
         const Rows *v = &c->values;                                                                               \
-        const char *from = (const char *)v->data + i * v->stride * row_bytes(v->type);                            \
-        const real *centre = c->centre;                                                                           \
-        switch (v->type) {                                                                                        \
-        case F16: WIDEN(real, half_to_float, uint16_t); break;                                                    \
-        case BF16: WIDEN(real, bfloat_to_float, uint16_t); break;                                                 \
-        case U8: WIDEN(real, (real), uint8_t); break;                                                             \
-        case I8: WIDEN(real, (real), int8_t); break;                                                              \
-        default: WIDEN(real, (real), float);                                                                      \
-        }                                                                                                         \
+        V(less_##name)(v, i, c->centre, x);                                                                       \
         V(eight) lanes = {0};                                                                                     \
         int d = 0;                                                                                                \
         for (; d + 8 <= v->dims; d += 8) {                                                                        \
@@ -57,7 +60,7 @@ typedef float V(eight_f32) __attribute__((vector_size(32)));
 TURN(f64, double, V(vec_f64), MUL_ADD_F64, SET1_F64)
 TURN(f32, float, V(vec), MUL_ADD, SET1)
 #undef TURN
-#undef WIDEN
+#undef LESS
 
 static inline double V(clamped)(double value, double cap) { return value < -cap ? -cap : value > cap ? cap : value; }
 

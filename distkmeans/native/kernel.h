@@ -59,7 +59,8 @@ static inline void V(block)(int bits, const int32_t *rows, size_t step, const ui
 }
 
 /* Of blocks with rows that have no label, the best integer score is a guess of the nearest centroid: it only has to be
-   near for the pruning to work. Scores of other levels are brought to level 0. scores: NULL, or room for them, block by block; known: of which blocks they are there. */
+   near for the pruning to work. Scores of other levels are brought to level 0. scores: NULL, or room for them, block by
+   block; known: of which blocks they are there. */
 static void V(guess)(const Assignment *a, int32_t *record, int blocks, int32_t *scores, uint8_t *known) {
     int32_t best[16 * ROWS], place[16 * ROWS], total[ROWS];
     for (int b = 0; b < blocks; b++) {

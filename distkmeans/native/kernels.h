@@ -11,8 +11,8 @@ enum { F32, F64, F16, BF16, U8, I8 };
 /* A record is a row's header and its head, in words of 32 bits. ID: local row number, -1 for padding. PLACE: where its
    longer head is, and its row, if that was moved too. LABEL: its nearest centroid so far, -1 for none. SQUARE: float,
    |X|^2, rounded down. LOW, HIGH: float bounds on the squared distance to the labelled centroid, HIGH is FLT_MAX where
-   unknown. From MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float, (|e| - E)+ and |q|, and TOTAL: what unsigned
-   bytes in place of the centroids' signed ones add to every product. See kernels/head.py. */
+   unknown. From MARGIN, and from LONG_MARGIN for the longer head, EXCESS and SIZE: float, (|e| - E)+ and |q|, and
+   TOTAL: what unsigned bytes in place of the centroids' signed ones add to every product. See kernels/head.py. */
 enum { ID, PLACE, LABEL, SQUARE, LOW, HIGH, MARGIN, LONG_MARGIN = MARGIN + 3, HEADER = LONG_MARGIN + 3 };
 enum { EXCESS, SIZE, TOTAL_ }; /* TOTAL is taken by isa.h */
 
@@ -103,7 +103,7 @@ typedef struct {
     float slope, floor;
     int32_t *labels, *open;
     int64_t opened, next;
-    float *scratch; /* (threads, MOST_TOGETHER, width): of rows with more than MOST_NARROW columns; else NULL */
+    float *scratch; /* zeros (threads, MOST_TOGETHER, width), of rows with more than MOST_NARROW columns; else NULL */
     int32_t width;  /* of a centroid: dims, for those up to whole VECTORs */
 } Narrow;
 

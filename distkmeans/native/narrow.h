@@ -64,24 +64,6 @@ static void V(strip)(Narrow *n, int64_t from, int rows, float *column) {
     for (int r = 0; r < rows; r++) V(settle)(n, from + r, place[r], best[r], second[r], square[r]);
 }
 
-
-/* A stored row, seen from the shift. */
-#define SEEN(type, convert) \
-    for (int d = 0; d < dims; d++) out[d] = (float)convert(((const type *)from)[d]) - n->shift[d]
-static void V(seen)(const Narrow *n, int64_t row, float *out) {
-    const int dims = n->rows.dims;
-    const char *from = (const char *)n->rows.data + row * n->rows.stride * row_bytes(n->rows.type);
-    switch (n->rows.type) {
-    case F16: SEEN(uint16_t, half_to_float); break;
-    case BF16: SEEN(uint16_t, bfloat_to_float); break;
-    case U8: SEEN(uint8_t, ); break;
-    case I8: SEEN(int8_t, ); break;
-    default: SEEN(float, );
-    }
-    for (int d = dims; d < n->width; d++) out[d] = 0;
-}
-#undef SEEN
-
 /* Many columns, which lie along the lanes: MANY rows and AT_ONCE centroids in registers. */
 static void V(few_rows)(Narrow *n, int64_t from, int rows, float *scratch) {
     enum { MANY = V(MANY_ROWS) };
@@ -92,7 +74,7 @@ static void V(few_rows)(Narrow *n, int64_t from, int rows, float *scratch) {
     const int64_t after = from + MANY < n->count - MANY ? from + MANY : from;
     const char *next = (const char *)n->rows.data + after * n->rows.stride * bytes;
     for (int r = 0; r < MANY; r++) {
-        V(seen)(n, from + (r < rows ? r : rows - 1), scratch + r * width);
+        V(less_f32)(&n->rows, from + (r < rows ? r : rows - 1), n->shift, scratch + r * width);
         best[r] = second[r] = -INFINITY, place[r] = 0, sum[r] = ZERO();
     }
     for (int d = 0; d < width; d += LANES)
